@@ -1,0 +1,21 @@
+//! What every part of fuzz_dist shares: operations, values, histories, seeds, clocks and verdicts.
+//!
+//! Reading order: [`sym`] (interned names), [`value`] (terms), [`op`] (one record of a history),
+//! [`history`] (the records, paired), [`seed`] (where randomness comes from), [`clock`] (where time
+//! comes from), [`verdict`] (what a checker answers).
+
+pub mod clock;
+pub mod fault;
+pub mod history;
+pub mod op;
+pub mod seed;
+pub mod spec;
+pub mod sym;
+pub mod value;
+pub mod verdict;
+
+pub use history::History;
+pub use op::{Op, OpType, Process};
+pub use sym::Sym;
+pub use value::Value;
+pub use verdict::{Anomaly, CheckResult, Verdict};
