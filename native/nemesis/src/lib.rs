@@ -1,1 +1,4 @@
-//! fuzz_dist nemesis.
+//! Fault planes: how faults reach links and processes, and how they are taken back on every way out.
+
+pub mod guard;
+pub mod plane;

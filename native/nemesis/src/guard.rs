@@ -1,0 +1,1 @@
+//! The guard: parent of every process of a run.

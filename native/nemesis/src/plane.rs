@@ -1,0 +1,1 @@
+//! The link plane: every directed link between nodes passes through it.
