@@ -1,0 +1,167 @@
+//! What the nodes report of themselves, as records of the history and for whoever waits to see an effect.
+//!
+//! Records of `nodeup` and `nodedown` carry the time at which the node noticed, on the run's clock;
+//! the same events stay in [`Observations`], where the nemesis looks for the effects of its faults.
+
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use fuzz_dist_core::Value;
+
+use crate::agents::{Link, NodeEvent};
+use crate::recorder::{Recorder, map};
+
+/// How many sightings are kept for those who wait; the history has them all.
+const SIGHTINGS_MAX: usize = 16_384;
+
+/// How long an agent may take to begin its watch.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A node noticed that another came or went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// When it noticed, since the start of the run.
+    pub time_ns: u64,
+    /// Who noticed.
+    pub node: String,
+    /// `nodeup` rather than `nodedown`.
+    pub up: bool,
+    /// Who came or went.
+    pub peer: String,
+    /// As the node gives it: `net_tick_timeout`, `connection_closed` …
+    pub reason: String,
+}
+
+/// Sightings so far; shared.
+#[derive(Debug, Clone, Default)]
+pub struct Observations {
+    inner: Arc<(Mutex<Vec<Sighting>>, Condvar)>,
+}
+
+impl Observations {
+    fn lock(&self) -> MutexGuard<'_, Vec<Sighting>> {
+        self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn add(&self, sighting: Sighting) {
+        let mut all = self.lock();
+        if all.len() >= SIGHTINGS_MAX {
+            all.drain(..SIGHTINGS_MAX / 2);
+        }
+        all.push(sighting);
+        self.inner.1.notify_all();
+    }
+
+    /// Sightings since then that fit.
+    pub fn since(&self, time_ns: u64, fits: impl Fn(&Sighting) -> bool) -> Vec<Sighting> {
+        self.lock().iter().filter(|s| s.time_ns >= time_ns && fits(s)).cloned().collect()
+    }
+
+    /// Waits for something new, at most so long.
+    pub fn wait(&self, timeout: Duration) {
+        let all = self.lock();
+        drop(self.inner.1.wait_timeout(all, timeout));
+    }
+
+    /// Waits until a sighting since then fits, at most until the deadline.
+    pub fn wait_for(
+        &self,
+        time_ns: u64,
+        deadline: Instant,
+        fits: impl Fn(&Sighting) -> bool,
+    ) -> Option<Sighting> {
+        loop {
+            if let Some(found) = self.since(time_ns, &fits).into_iter().next() {
+                return Some(found);
+            }
+            let left = deadline.checked_duration_since(Instant::now())?;
+            self.wait(left.min(Duration::from_millis(50)));
+        }
+    }
+}
+
+/// The thresholds of `system_monitor`.
+pub fn watch_options() -> Value {
+    map([
+        ("long_gc_ms", Value::Int(200)),
+        ("long_schedule_ms", Value::Int(200)),
+        ("large_heap_words", Value::Int(16 << 20)),
+        ("busy_dist_port", Value::Bool(true)),
+    ])
+}
+
+/// The short name in `n1@127.0.0.1`.
+pub fn short_name(full: &str) -> &str {
+    full.split_once('@').map_or(full, |(short, _)| short)
+}
+
+/// Records what arrives until the agents' server ends. A record that cannot be written is left to the
+/// interpreter to report: it writes to the same file.
+pub fn observe(inbox: &Receiver<NodeEvent>, recorder: &Recorder, observations: &Observations) {
+    while let Ok(event) = inbox.recv() {
+        let written = match event {
+            NodeEvent::Up(link) => {
+                watch(&link);
+                let pid = link.os_pid().map_or(Value::Nil, |pid| Value::Int(i64::from(pid)));
+                let value = map([("os-pid", pid)]);
+                recorder.observer(recorder.now_ns(), "agent-up", Some(link.name()), value)
+            }
+            NodeEvent::Down(link) => recorder.observer(
+                recorder.now_ns(),
+                "agent-down",
+                Some(link.name()),
+                Value::Nil,
+            ),
+            NodeEvent::Broken { node, reason } => {
+                let value = map([("reason", Value::str(reason))]);
+                recorder.observer(recorder.now_ns(), "agent-broken", Some(&node), value)
+            }
+            NodeEvent::Reported { node, kind, detail, monotonic_ns, wall_ns } => {
+                let time_ns = recorder.clock().at_ns(monotonic_ns);
+                let up = match kind.as_str() {
+                    "nodeup" => Some(true),
+                    "nodedown" => Some(false),
+                    _ => None,
+                };
+                let mut pairs = vec![
+                    (Value::sym("mono-ns"), Value::Int(time_ns as i64)),
+                    (Value::sym("wall-ns"), Value::Int(wall_ns)),
+                ];
+                if let Some(up) = up {
+                    let sighting = sighting(time_ns, &node, up, &detail);
+                    pairs.push((Value::sym("peer"), Value::str(sighting.peer.as_str())));
+                    pairs.push((Value::sym("reason"), Value::str(sighting.reason.as_str())));
+                    observations.add(sighting);
+                } else if let Value::Map(entries) = &detail {
+                    pairs.extend(entries.iter().cloned());
+                }
+                let name = kind.as_str().replace('_', "-");
+                recorder.observer(time_ns, &name, Some(&node), Value::map(pairs))
+            }
+        };
+        drop(written);
+    }
+}
+
+fn sighting(time_ns: u64, node: &str, up: bool, detail: &Value) -> Sighting {
+    let text = |key: &str| match detail.get(key) {
+        Some(value) => value.as_text().map_or_else(|| value.to_string(), str::to_owned),
+        None => String::new(),
+    };
+    Sighting {
+        time_ns,
+        node: node.to_owned(),
+        up,
+        peer: short_name(&text("node")).to_owned(),
+        reason: text("reason"),
+    }
+}
+
+fn watch(link: &Arc<Link>) {
+    let link = Arc::clone(link);
+    std::thread::spawn(move || {
+        // An agent that ends meanwhile is reported as down.
+        drop(link.ask("watch", [watch_options()], WATCH_TIMEOUT));
+    });
+}

@@ -1,0 +1,429 @@
+//! Performs operations: takes invocations from the generator, records them, sends them to workers,
+//! and takes their completions.
+//!
+//! One thread, no locks but the recorder's. In each turn: completions that have arrived, deadlines that
+//! have passed, then as many invocations as the generator has for this instant; all of it goes into the
+//! history with one write, and only then to the workers. So an invocation is on disk before it is
+//! sent, and a completion before it is counted.
+//!
+//! Silence becomes `info` at the operation's deadline, and its process ends. An operation that could
+//! not be sent, or whose client could not be opened, certainly did not happen: it fails, and its thread
+//! rests a while (10 ms, doubling to a second), so that a dead node does not flood the history.
+
+mod slots;
+mod tally;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use fuzz_dist_core::{Op, OpType, Process, Sym, Value};
+use fuzz_dist_schedule::interpreter::{Interpreter, Invocation, Next};
+
+use crate::agents::message::{WireDone, WireOp, tagged};
+use crate::agents::{Link, WorkerEvent};
+use crate::recorder::Recorder;
+use crate::request::RunError;
+use crate::stop::Stop;
+pub use slots::{Placing, WorkerReady};
+use slots::{Slot, Slots};
+pub use tally::Tally;
+
+/// Most invocations of one turn.
+const TURN_MAX: usize = 4096;
+
+/// How long a thread rests after its client could not be opened.
+const REST_NS_MIN: u64 = 10_000_000;
+const REST_NS_MAX: u64 = 1_000_000_000;
+
+/// An operation that was sent.
+#[derive(Debug)]
+struct Flight {
+    id: u64,
+    process: i64,
+    f: Sym,
+    value: Value,
+    invoked_ns: u64,
+    extra: Option<Arc<Vec<(Sym, Value)>>>,
+}
+
+/// What a thread of the generator is doing.
+#[derive(Debug, Default)]
+struct Thread {
+    flight: Option<Flight>,
+    /// The process that the worker has open for this thread, and over which connection.
+    opened: Option<(i64, usize)>,
+    rest_ns: u64,
+    sent: u64,
+}
+
+/// A completion that the generator hears of later.
+#[derive(Debug)]
+struct Resting {
+    until_ns: u64,
+    thread: u32,
+    value: Value,
+    f: Sym,
+}
+
+/// Performs the operations of a run.
+#[derive(Debug)]
+pub struct Operations {
+    recorder: Recorder,
+    inbox: Receiver<WorkerEvent>,
+    slots: Slots,
+    threads: Vec<Thread>,
+    deadlines: VecDeque<(u64, u64)>,
+    resting: Vec<Resting>,
+    records: Vec<Op>,
+    tally: Arc<Tally>,
+    op_timeout_ns: u64,
+}
+
+impl Operations {
+    /// For `thread_count` threads, placed on workers by `placing`.
+    pub fn new(
+        recorder: Recorder,
+        inbox: Receiver<WorkerEvent>,
+        placing: Placing,
+        thread_count: u32,
+        op_timeout: Duration,
+        tally: Arc<Tally>,
+    ) -> Operations {
+        Operations {
+            recorder,
+            inbox,
+            slots: Slots::new(placing),
+            threads: (0..thread_count).map(|_| Thread::default()).collect(),
+            deadlines: VecDeque::new(),
+            resting: Vec::new(),
+            records: Vec::new(),
+            tally,
+            op_timeout_ns: op_timeout.as_nanos() as u64,
+        }
+    }
+
+    /// Waits until every worker is initialised; names those that are not at the deadline, or the
+    /// first that refuses.
+    pub fn await_workers(
+        &mut self,
+        deadline: std::time::Instant,
+        stop: &Stop,
+    ) -> Result<(), RunError> {
+        loop {
+            let missing = self.slots.missing();
+            if missing.is_empty() || stop.is_set() {
+                return Ok(());
+            }
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() {
+                return Err(RunError::Input(format!(
+                    "no worker has connected from {}: see nodes/<name>/output.log in the run's \
+                     folder; the usual cause is a code path without fuzz_dist or a VM that is busy \
+                     starting (cluster.ready_timeout_ms)",
+                    missing.join(", ")
+                )));
+            }
+            match self.inbox.recv_timeout(left.min(Duration::from_millis(100))) {
+                Ok(WorkerEvent::Up(link)) => self.slots.initialise(&link),
+                Ok(WorkerEvent::Down(link)) => self.slots.down(&link),
+                Ok(WorkerEvent::Done(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(agents_gone()),
+            }
+            for (name, ready) in self.slots.take_ready() {
+                if let Err(reason) = ready {
+                    return Err(RunError::Input(format!("the worker in {name}: {reason}")));
+                }
+            }
+        }
+    }
+
+    /// Runs the generator until it is done and every operation has completed, or until the run
+    /// should stop.
+    pub fn run(&mut self, generator: &mut Interpreter, stop: &Stop) -> Result<(), RunError> {
+        loop {
+            if stop.is_set() {
+                return self.recorder.record_all(&mut self.records);
+            }
+            self.take_events(generator)?;
+            let now_ns = self.recorder.now_ns();
+            self.expire(generator, now_ns);
+            self.wake(generator, now_ns);
+            let next = self.invoke(generator)?;
+            self.recorder.record_all(&mut self.records)?;
+            self.tally.publish();
+            self.slots.flush();
+            let wake_ns = match next {
+                Turn::Again => continue,
+                Turn::Done if self.in_flight() == 0 && self.resting.is_empty() => return Ok(()),
+                Turn::Done | Turn::Completion => u64::MAX,
+                Turn::At(time_ns) => time_ns,
+            };
+            self.sleep(generator, wake_ns)?;
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.threads.iter().filter(|thread| thread.flight.is_some()).count()
+    }
+
+    /// Waits for an event, at most until the next thing that is due.
+    fn sleep(&mut self, generator: &mut Interpreter, wake_ns: u64) -> Result<(), RunError> {
+        let due_ns = self
+            .resting
+            .iter()
+            .map(|resting| resting.until_ns)
+            .chain(self.deadlines.front().map(|(deadline_ns, _)| *deadline_ns))
+            .fold(wake_ns, u64::min);
+        let now_ns = self.recorder.now_ns();
+        // Never longer than this, so that a wish to stop is heard.
+        let wait = Duration::from_nanos(due_ns.saturating_sub(now_ns))
+            .min(Duration::from_millis(50));
+        if wait.is_zero() {
+            return Ok(());
+        }
+        match self.inbox.recv_timeout(wait) {
+            Ok(event) => {
+                self.take(generator, event);
+                Ok(())
+            }
+            Err(RecvTimeoutError::Timeout) => Ok(()),
+            Err(RecvTimeoutError::Disconnected) => Err(agents_gone()),
+        }
+    }
+
+    fn take_events(&mut self, generator: &mut Interpreter) -> Result<(), RunError> {
+        while let Ok(event) = self.inbox.try_recv() {
+            self.take(generator, event);
+        }
+        for (name, ready) in self.slots.take_ready() {
+            if let Err(reason) = ready {
+                // After a restart: the node stays without worker, and its operations fail.
+                let value = Value::str(reason);
+                let value = crate::recorder::map([("reason", value)]);
+                let now_ns = self.recorder.now_ns();
+                self.recorder.observer(now_ns, "worker-refused", Some(&name), value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, generator: &mut Interpreter, event: WorkerEvent) {
+        match event {
+            WorkerEvent::Done(all) => {
+                let now_ns = self.recorder.now_ns();
+                for done in all {
+                    self.completed(generator, done, now_ns);
+                }
+            }
+            WorkerEvent::Up(link) => self.slots.initialise(&link),
+            WorkerEvent::Down(link) => {
+                if self.slots.down(&link) {
+                    self.lost(generator, &link);
+                }
+            }
+        }
+    }
+
+    fn completed(&mut self, generator: &mut Interpreter, done: WireDone, now_ns: u64) {
+        let thread = (done.id % self.threads.len() as u64) as u32;
+        let slot = &mut self.threads[thread as usize].flight;
+        if !slot.as_ref().is_some_and(|flight| flight.id == done.id) {
+            // Its deadline passed before: it is `info` in the history and stays so.
+            return;
+        }
+        let Some(flight) = slot.take() else { return };
+        let never_opened = done.op_type == OpType::Fail && is_no_client(&done.error);
+        if never_opened {
+            self.threads[thread as usize].opened = None;
+            self.finish(generator, thread, flight, done, now_ns, true);
+        } else {
+            self.threads[thread as usize].rest_ns = 0;
+            self.finish(generator, thread, flight, done, now_ns, false);
+        }
+    }
+
+    /// Records the completion and tells the generator, after a rest if asked.
+    fn finish(
+        &mut self,
+        generator: &mut Interpreter,
+        thread: u32,
+        flight: Flight,
+        done: WireDone,
+        now_ns: u64,
+        rest: bool,
+    ) {
+        let mut op = Op::new(
+            now_ns as i64,
+            Process::Client(flight.process),
+            done.op_type,
+            flight.f,
+            done.value,
+        );
+        op.error = done.error;
+        op.node = Some(self.slots.node_of(thread));
+        op.extra = flight.extra;
+        self.tally.completed(done.op_type, now_ns.saturating_sub(flight.invoked_ns));
+        if rest {
+            let state = &mut self.threads[thread as usize];
+            state.rest_ns = (state.rest_ns * 2).clamp(REST_NS_MIN, REST_NS_MAX);
+            self.resting.push(Resting {
+                until_ns: now_ns + state.rest_ns,
+                thread,
+                value: op.value.clone(),
+                f: flight.f,
+            });
+        } else {
+            generator.complete(thread, op.op_type, op.f, &op.value, now_ns, false);
+        }
+        self.records.push(op);
+    }
+
+    /// Every operation that a lost worker has not answered may have happened.
+    fn lost(&mut self, generator: &mut Interpreter, link: &Link) {
+        let now_ns = self.recorder.now_ns();
+        for thread in self.slots.threads_of(link.name(), self.threads.len()) {
+            self.threads[thread as usize].opened = None;
+            if let Some(flight) = self.threads[thread as usize].flight.take() {
+                let done = WireDone {
+                    id: flight.id,
+                    op_type: OpType::Info,
+                    value: flight.value.clone(),
+                    error: agent_lost(link.name()),
+                };
+                self.finish(generator, thread, flight, done, now_ns, false);
+            }
+        }
+    }
+
+    /// Deadlines that have passed.
+    fn expire(&mut self, generator: &mut Interpreter, now_ns: u64) {
+        while let Some(&(deadline_ns, id)) = self.deadlines.front() {
+            let thread = (id % self.threads.len() as u64) as u32;
+            let slot = &mut self.threads[thread as usize];
+            let open = slot.flight.as_ref().is_some_and(|flight| flight.id == id);
+            if open && deadline_ns > now_ns {
+                return;
+            }
+            self.deadlines.pop_front();
+            if !open {
+                continue;
+            }
+            let Some(flight) = slot.flight.take() else { continue };
+            slot.opened = None;
+            self.slots.of_thread(thread).control(tagged("kill", [Value::Int(flight.process)]));
+            let done = WireDone {
+                id,
+                op_type: OpType::Info,
+                value: flight.value.clone(),
+                error: Value::sym("timeout"),
+            };
+            self.finish(generator, thread, flight, done, now_ns, false);
+        }
+    }
+
+    /// Threads that have rested.
+    fn wake(&mut self, generator: &mut Interpreter, now_ns: u64) {
+        let mut i = 0;
+        while i < self.resting.len() {
+            if self.resting[i].until_ns > now_ns {
+                i += 1;
+                continue;
+            }
+            let rested = self.resting.swap_remove(i);
+            let (f, value) = (rested.f, &rested.value);
+            generator.complete(rested.thread, OpType::Fail, f, value, now_ns, false);
+        }
+    }
+
+    fn invoke(&mut self, generator: &mut Interpreter) -> Result<Turn, RunError> {
+        for _ in 0..TURN_MAX {
+            let now_ns = self.recorder.now_ns();
+            match generator.next(now_ns) {
+                Next::Invoke(invocation) => self.send(generator, invocation, now_ns),
+                Next::Log(text) => {
+                    let value = crate::recorder::map([("text", Value::str(text))]);
+                    self.recorder.observer(now_ns, "log", None, value)?;
+                }
+                Next::WaitUntil(time_ns) => return Ok(Turn::At(time_ns)),
+                Next::WaitForCompletion => return Ok(Turn::Completion),
+                Next::Done => return Ok(Turn::Done),
+            }
+        }
+        Ok(Turn::Again)
+    }
+
+    fn send(&mut self, generator: &mut Interpreter, invocation: Invocation, now_ns: u64) {
+        let Invocation { thread, process, f, value, extra, .. } = invocation;
+        let node = self.slots.node_of(thread);
+        let mut op =
+            Op::new(now_ns as i64, Process::Client(process), OpType::Invoke, f, value.clone());
+        op.node = Some(node);
+        op.extra.clone_from(&extra);
+        self.records.push(op);
+
+        let thread_count = self.threads.len() as u64;
+        let state = &mut self.threads[thread as usize];
+        state.sent += 1;
+        let id = state.sent * thread_count + u64::from(thread);
+        let flight = Flight { id, process, f, value, invoked_ns: now_ns, extra };
+        let slot = self.slots.of_thread(thread);
+        let Some(connection) = slot.connection() else {
+            let done = WireDone {
+                id,
+                op_type: OpType::Fail,
+                value: flight.value.clone(),
+                error: agent_lost(slot.name()),
+            };
+            self.finish(generator, thread, flight, done, now_ns, true);
+            return;
+        };
+        if state.opened != Some((process, connection)) {
+            state.opened = Some((process, connection));
+            slot.control(tagged("open", [Value::Int(process), Value::str(node.as_str())]));
+        }
+        slot.operation(WireOp { id, process, f, value: flight.value.clone() });
+        state.flight = Some(flight);
+        self.deadlines.push_back((now_ns + self.op_timeout_ns, id));
+    }
+
+    /// Closes every process in an orderly way.
+    pub fn close(&mut self) {
+        for thread in 0..self.threads.len() {
+            if let Some((process, _)) = self.threads[thread].opened.take() {
+                let slot: &mut Slot = self.slots.of_thread(thread as u32);
+                slot.control(tagged("close", [Value::Int(process)]));
+            }
+        }
+        self.slots.flush();
+    }
+
+    /// Sends a message to every worker, such as telemetry.
+    pub fn broadcaster(&self) -> slots::Broadcaster {
+        self.slots.broadcaster()
+    }
+}
+
+enum Turn {
+    /// There is more for this instant.
+    Again,
+    /// Nothing before then.
+    At(u64),
+    /// Nothing before a completion.
+    Completion,
+    /// Nothing any more.
+    Done,
+}
+
+fn agent_lost(name: &str) -> Value {
+    Value::tuple(vec![Value::sym("agent_lost"), Value::str(name)])
+}
+
+fn is_no_client(error: &Value) -> bool {
+    error.items().and_then(|items| items.first()).and_then(Value::as_text) == Some("no_client")
+}
+
+fn agents_gone() -> RunError {
+    RunError::Internal("the server for agents ended".into())
+}

@@ -1,0 +1,208 @@
+//! Which worker performs the operations of which thread, and what waits to be sent to it.
+//!
+//! A worker is initialised in a thread of its own (it may have to start an application), so that a node
+//! that comes back from the dead does not hold up the others.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use fuzz_dist_core::{Sym, Value};
+
+use crate::agents::message::WireOp;
+use crate::agents::Link;
+
+/// Initialises a worker that has just connected; `Err` says why it cannot be used.
+pub type Initialise = Arc<dyn Fn(&Link) -> Result<(), String> + Send + Sync>;
+
+/// Which threads belong to which workers and nodes.
+pub struct Placing {
+    /// Names of the workers: nodes, or client VMs.
+    pub workers: Vec<String>,
+    /// Short names of the nodes; thread t performs its operations on node t mod count.
+    pub nodes: Vec<String>,
+    /// Makes a worker ready for operations.
+    pub initialise: Initialise,
+}
+
+impl std::fmt::Debug for Placing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Placing")
+            .field("workers", &self.workers)
+            .field("nodes", &self.nodes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A worker's name, and whether it can be used.
+pub type WorkerReady = (String, Result<(), String>);
+
+/// One worker.
+#[derive(Debug)]
+pub(super) struct Slot {
+    name: String,
+    link: Option<Arc<Link>>,
+    controls: Vec<Value>,
+    operations: Vec<WireOp>,
+}
+
+impl Slot {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Tells connections of the same worker apart; `None` when there is none.
+    pub(super) fn connection(&self) -> Option<usize> {
+        self.link.as_ref().map(|link| Arc::as_ptr(link) as usize)
+    }
+
+    /// A message that goes before the operations given after it.
+    pub(super) fn control(&mut self, message: Value) {
+        self.controls.push(message);
+    }
+
+    pub(super) fn operation(&mut self, op: WireOp) {
+        self.operations.push(op);
+    }
+
+    /// All controls of a turn go first: a `kill` or `open` never concerns an operation of the same
+    /// turn that was given earlier, since a thread has one operation at a time.
+    fn flush(&mut self) {
+        let Some(link) = &self.link else {
+            self.controls.clear();
+            self.operations.clear();
+            return;
+        };
+        for message in self.controls.drain(..) {
+            link.send(message);
+        }
+        if !self.operations.is_empty() {
+            let capacity = self.operations.len();
+            let batch = std::mem::replace(&mut self.operations, Vec::with_capacity(capacity));
+            link.send_ops(batch);
+        }
+    }
+}
+
+/// All workers.
+#[derive(Debug)]
+pub(super) struct Slots {
+    placing: Placing,
+    node_syms: Vec<Sym>,
+    slots: Vec<Slot>,
+    ready: (Sender<(Arc<Link>, Result<(), String>)>, Receiver<(Arc<Link>, Result<(), String>)>),
+    live: Arc<Mutex<Vec<Arc<Link>>>>,
+}
+
+impl Slots {
+    pub(super) fn new(placing: Placing) -> Slots {
+        let slots = placing
+            .workers
+            .iter()
+            .map(|name| Slot {
+                name: name.clone(),
+                link: None,
+                controls: Vec::new(),
+                operations: Vec::new(),
+            })
+            .collect();
+        let node_syms = placing.nodes.iter().map(|name| Sym::new(name)).collect();
+        Slots { placing, node_syms, slots, ready: channel(), live: Arc::default() }
+    }
+
+    pub(super) fn node_of(&self, thread: u32) -> Sym {
+        self.node_syms[thread as usize % self.node_syms.len()]
+    }
+
+    pub(super) fn of_thread(&mut self, thread: u32) -> &mut Slot {
+        let count = self.slots.len();
+        &mut self.slots[thread as usize % count]
+    }
+
+    /// The threads of the worker of that name.
+    pub(super) fn threads_of(&self, name: &str, thread_count: usize) -> Vec<u32> {
+        let count = self.slots.len();
+        match self.slots.iter().position(|slot| slot.name == name) {
+            Some(first) => (first..thread_count).step_by(count).map(|t| t as u32).collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// Workers without an initialised connection.
+    pub(super) fn missing(&self) -> Vec<String> {
+        self.slots.iter().filter(|slot| slot.link.is_none()).map(|s| s.name.clone()).collect()
+    }
+
+    pub(super) fn initialise(&self, link: &Arc<Link>) {
+        let (link, done) = (Arc::clone(link), self.ready.0.clone());
+        let initialise = Arc::clone(&self.placing.initialise);
+        std::thread::spawn(move || {
+            let outcome = initialise(&link);
+            // The run may have ended meanwhile.
+            drop(done.send((link, outcome)));
+        });
+    }
+
+    /// Takes the workers whose initialisation has ended into use.
+    pub(super) fn take_ready(&mut self) -> Vec<WorkerReady> {
+        let mut ended = Vec::new();
+        while let Ok((link, outcome)) = self.ready.1.try_recv() {
+            let name = link.name().to_owned();
+            if !link.is_alive() {
+                continue;
+            }
+            if outcome.is_ok()
+                && let Some(slot) = self.slots.iter_mut().find(|slot| slot.name == name)
+            {
+                slot.link = Some(Arc::clone(&link));
+                self.live().push(link);
+            }
+            ended.push((name, outcome));
+        }
+        ended
+    }
+
+    fn live(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Link>>> {
+        self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Forgets a connection that has ended; false if it was not in use.
+    pub(super) fn down(&mut self, link: &Arc<Link>) -> bool {
+        self.live().retain(|other| !Arc::ptr_eq(other, link));
+        match self.slots.iter_mut().find(|slot| {
+            slot.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
+        }) {
+            Some(slot) => {
+                slot.link = None;
+                slot.controls.clear();
+                slot.operations.clear();
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        for slot in &mut self.slots {
+            slot.flush();
+        }
+    }
+
+    pub(super) fn broadcaster(&self) -> Broadcaster {
+        Broadcaster { live: Arc::clone(&self.live) }
+    }
+}
+
+/// Sends to every worker in use, from any thread.
+#[derive(Debug, Clone)]
+pub struct Broadcaster {
+    live: Arc<Mutex<Vec<Arc<Link>>>>,
+}
+
+impl Broadcaster {
+    /// Sends to every worker in use.
+    pub fn send(&self, message: &Value) {
+        for link in self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter() {
+            link.send(message.clone());
+        }
+    }
+}
