@@ -139,7 +139,7 @@ pub enum Zone {
 
 impl Zone {
     /// The name in schedules and reports.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Zone::CertainlyBelow => "certainly-below",
             Zone::Inside => "inside",

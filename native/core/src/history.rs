@@ -158,9 +158,11 @@ impl History {
 
     /// Client invocations with their completions, in order of invocation.
     pub fn client_pairs(&self) -> impl Iterator<Item = (&Op, Option<&Op>)> {
-        self.ops.iter().enumerate().filter_map(|(i, op)| {
-            (op.is_client() && op.op_type == OpType::Invoke).then(|| (op, self.completion(i)))
-        })
+        self.ops
+            .iter()
+            .enumerate()
+            .filter(|(_, op)| op.is_client() && op.op_type == OpType::Invoke)
+            .map(|(i, op)| (op, self.completion(i)))
     }
 
     /// Records of clients only.

@@ -3,6 +3,24 @@
 //! Every key is optional but `client.module`; unknown keys are refused. After loading, [`Spec`] holds
 //! the resolved values (defaults filled in), and the run stores it as `spec.toml`, which runs again.
 //!
+//! [`load()`] and [`parse()`] read one and place every problem in the file, [`validate()`] checks one
+//! that was changed or made in code, [`to_toml()`] writes one. `doc/spec.md` explains the keys.
+
+mod emit;
+mod error;
+pub mod keys;
+mod load;
+pub mod suggest;
+mod validate;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use emit::to_toml;
+pub use error::{Problem, SpecError};
+pub use load::{LoadedSpec, load, parse, parse_unvalidated};
+pub use validate::{CONCURRENCY_MAX, NODES_MAX, validate};
 
 use std::collections::BTreeMap;
 

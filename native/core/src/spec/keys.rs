@@ -1,0 +1,377 @@
+//! Every key that a spec may have: its name, shape, default and meaning.
+//!
+//! The types of [`super::Spec`] say how a spec is held; this table says how it is written. It is what
+//! unknown keys are compared with (serde cannot: a flattened enum hides them, an untagged one only says
+//! that nothing matched) and what `doc/spec.md` is checked against. Tests compare it with the types.
+
+use crate::fault::{FaultKind, Zone};
+
+/// What a key's value looks like.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// A string.
+    Text,
+    /// One of these strings.
+    Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Boolean,
+    /// A whole number that fits into 32 bits.
+    Count,
+    /// A whole number that fits into 64 bits.
+    Integer,
+    /// A number.
+    Number,
+    /// A list of strings.
+    Texts,
+    /// A table of strings.
+    TextTable,
+    /// A table of numbers.
+    NumberTable,
+    /// A table of anything.
+    Options,
+    /// Anything.
+    Any,
+    /// A number of nodes or a list of their names.
+    Nodes,
+    /// A number of processes or `"Kn"`.
+    Concurrency,
+    /// A list of targets.
+    Targets,
+    /// A list of zones.
+    Zones,
+    /// A table with these keys.
+    Table(&'static [Key]),
+    /// A list of tables with these keys.
+    Tables(&'static [Key]),
+    /// A list of faults: [`FAULT`] and the keys of the fault's kind.
+    Faults,
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// What its value looks like.
+    pub shape: Shape,
+    /// Its default as it would be written; `required`, or in words when there is no single one.
+    pub default: &'static str,
+    /// What it means.
+    pub meaning: &'static str,
+}
+
+impl Key {
+    /// Whether its table is wrong without it.
+    pub fn required(&self) -> bool {
+        self.default == "required"
+    }
+}
+
+const fn key(
+    name: &'static str,
+    shape: Shape,
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key { name, shape, default, meaning }
+}
+
+/// Names of targets that are written as a string.
+pub const TARGETS: [&str; 8] =
+    ["one", "minority", "majority", "halves", "ring", "bridge", "primaries", "all"];
+
+/// Names of zones.
+pub const ZONES: [&str; 3] =
+    [Zone::CertainlyBelow.as_str(), Zone::Inside.as_str(), Zone::CertainlyAbove.as_str()];
+
+/// Boundaries that need no definition.
+pub const BOUNDARIES: [&str; 3] = ["net-tick", "net-setup", "op-timeout"];
+
+/// The top level.
+pub const SPEC: &[Key] = &[
+    key(
+        "name",
+        Shape::Text,
+        r#""test""#,
+        "Names the test and its folder in the store: letters, digits, `-` and `_`.",
+    ),
+    key(
+        "seed",
+        Shape::Integer,
+        "drawn, printed and stored",
+        "Where every random draw comes from. The same spec and seed give the same operations and the same faults.",
+    ),
+    key(
+        "nodes",
+        Shape::Nodes,
+        "3",
+        "How many nodes (`n1`, `n2` …), or their short names: `[a-z0-9_]+`, at most 100.",
+    ),
+    key(
+        "concurrency",
+        Shape::Concurrency,
+        r#""2n""#,
+        "Logical processes that perform operations: a number, or `\"2n\"` for twice the number of nodes.",
+    ),
+    key(
+        "time_limit_s",
+        Shape::Number,
+        "20.0",
+        "Length of the main phase, in which operations and faults happen.",
+    ),
+    key(
+        "op_timeout_ms",
+        Shape::Integer,
+        "5000",
+        "An operation without an answer for this long is `info`, and its process ends.",
+    ),
+    key("rate", Shape::Number, "unlimited", "Operations a second, all processes together."),
+    key("warm_up_s", Shape::Number, "1.0", "Time without faults at the start of the main phase."),
+    key(
+        "recovery_s",
+        Shape::Number,
+        "10.0",
+        "How long after the last heal the final operations wait for the cluster to come together.",
+    ),
+    key(
+        "placement",
+        Shape::Choice(&["node", "client"]),
+        r#""node""#,
+        "Where operations run: inside the nodes, or in client VMs that no fault touches.",
+    ),
+    key(
+        "store",
+        Shape::Text,
+        r#""store""#,
+        "Where runs are stored, relative to the working directory.",
+    ),
+    key("cluster", Shape::Table(CLUSTER), "see below", "How nodes are started."),
+    key("client", Shape::Table(CLIENT), "required", "What performs the operations."),
+    key("workload", Shape::Table(WORKLOAD), "required", "Which operations."),
+    key("nemesis", Shape::Table(NEMESIS), "no faults", "Which faults."),
+    key(
+        "checkers",
+        Shape::Tables(CHECKER),
+        "those of the workload",
+        "Which properties are checked.",
+    ),
+];
+
+/// `[cluster]`.
+pub const CLUSTER: &[Key] = &[
+    key(
+        "command",
+        Shape::Texts,
+        r#"["erl", "-noinput"]"#,
+        "Program and arguments of a node. Replaced: `{name}` (full node name), `{short}`, `{index}`, `{cookie}`, `{data_dir}`, `{log_dir}`, `{epmd_port}`, `{port:NAME}`, `{peer:NAME:NODE}`.",
+    ),
+    key(
+        "env",
+        Shape::TextTable,
+        "{}",
+        "Further environment of the nodes, with the same replacements.",
+    ),
+    key(
+        "naming",
+        Shape::Choice(&["flags", "release", "command"]),
+        r#""flags""#,
+        "How a node gets its name and cookie: `-name` and `-setcookie` through `ERL_AFLAGS`; `RELEASE_NODE`, `RELEASE_COOKIE`, `RELEASE_DISTRIBUTION`; or by the command itself, with `{name}` and `{cookie}`.",
+    ),
+    key(
+        "cookie",
+        Shape::Text,
+        "drawn",
+        "The cookie of the cluster: letters, digits, `_`, `-`, `.`.",
+    ),
+    key(
+        "net_ticktime_s",
+        Shape::Count,
+        "60",
+        "Kernel's `net_ticktime`: how long a silent peer is believed to be up.",
+    ),
+    key("net_tickintensity", Shape::Count, "4", "Kernel's `net_tickintensity`, 4 to 1000."),
+    key(
+        "prevent_overlapping_partitions",
+        Shape::Boolean,
+        "true",
+        "Kernel's setting of this name: with it `global` turns one cut link into wider disconnections.",
+    ),
+    key(
+        "connect",
+        Shape::Boolean,
+        "true",
+        "Whether nodes are connected to each other before the test starts.",
+    ),
+    key("ready_timeout_ms", Shape::Integer, "30000", "How long a node may take to become ready."),
+    key(
+        "ports",
+        Shape::Tables(PORT),
+        "[]",
+        "TCP ports of the system that pass through the link plane, so that faults can name them.",
+    ),
+    key("code_paths", Shape::Texts, "[]", "Code paths (`-pa`) of every node."),
+];
+
+/// `[[cluster.ports]]`.
+pub const PORT: &[Key] = &[key(
+    "name",
+    Shape::Text,
+    "required",
+    "Names the port in faults and in `{port:NAME}` and `{peer:NAME:NODE}`: `[a-z0-9_]+`.",
+)];
+
+/// `[client]`.
+pub const CLIENT: &[Key] = &[
+    key(
+        "module",
+        Shape::Text,
+        "required",
+        "The module that implements the callbacks of `FuzzDist.Client`, written as in Elixir (`MyApp.RegisterTest`) or as an Erlang atom.",
+    ),
+    key("options", Shape::Options, "{}", "Passed to its callbacks."),
+    key("count", Shape::Count, "1", "How many client VMs, for placement `client`."),
+    key(
+        "command",
+        Shape::Texts,
+        "[]",
+        "Program and arguments of a client VM; one that runs the worker when empty.",
+    ),
+    key("code_paths", Shape::Texts, "[]", "Code paths of client VMs."),
+];
+
+/// `[workload]`.
+pub const WORKLOAD: &[Key] = &[
+    key(
+        "name",
+        Shape::Text,
+        r#""""#,
+        "`register`, `set`, `pn_counter` or `registry`; may be absent when there is a `generator`.",
+    ),
+    key("options", Shape::Options, "{}", "Options of the workload, see `doc/generators.md`."),
+    key(
+        "generator",
+        Shape::Any,
+        "the workload's",
+        "A generator expression, see `doc/generators.md`.",
+    ),
+    key("final_generator", Shape::Any, "the workload's", "Operations after the last heal."),
+];
+
+/// `[nemesis]`.
+pub const NEMESIS: &[Key] = &[
+    key("faults", Shape::Faults, "[]", "The kinds of fault to draw from."),
+    key(
+        "interval_s",
+        Shape::Number,
+        "5.0",
+        "Mean time from the end of a fault to the start of the next.",
+    ),
+    key("overlap", Shape::Boolean, "false", "Whether faults may overlap in time."),
+    key(
+        "boundaries",
+        Shape::NumberTable,
+        "{}",
+        "Boundaries of the system's own, by name, in milliseconds.",
+    ),
+    key(
+        "schedule",
+        Shape::Text,
+        "none",
+        "A `schedule.json` to run instead of drawing one; relative to the folder of the spec.",
+    ),
+];
+
+/// `[[nemesis.faults]]`, whatever its kind.
+pub const FAULT: &[Key] = &[
+    key(
+        "kind",
+        Shape::Choice(&FaultKind::NAMES),
+        "required",
+        "What to do; the table of kinds is below.",
+    ),
+    key(
+        "targets",
+        Shape::Targets,
+        r#"["one"]"#,
+        "Which nodes, or how they are cut from each other; one is drawn each time. `one`, `minority`, `majority`, `halves`, `ring`, `bridge`, `primaries`, `all`, `{ named = [\"n1\"] }`, `{ links = [[\"n1\", \"n2\"]] }`.",
+    ),
+    key(
+        "one_way",
+        Shape::Boolean,
+        "false",
+        "Link faults only: only the direction from the first component to the second.",
+    ),
+    key("port", Shape::Text, "the distribution", "Link faults only: a name of `cluster.ports`."),
+    key(
+        "boundary",
+        Shape::Text,
+        r#"`net-tick` for link faults and pauses"#,
+        "What durations are drawn around: `net-tick`, `net-setup`, `op-timeout`, or a name of `nemesis.boundaries`.",
+    ),
+    key(
+        "zones",
+        Shape::Zones,
+        "all three",
+        "Where against the boundary: `certainly-below`, `inside`, `certainly-above`.",
+    ),
+    key("duration_ms", Shape::Integer, "drawn", "A fixed duration instead of a boundary."),
+    key("weight", Shape::Count, "1", "How often it is drawn against the others."),
+];
+
+/// Of `delay`.
+const DELAY: &[Key] = &[
+    key("latency_ms", Shape::Integer, "required", "`delay`: added to each direction."),
+    key(
+        "jitter_ms",
+        Shape::Integer,
+        "0",
+        "`delay`: up to this much more for each chunk, order kept.",
+    ),
+];
+
+/// Of `throttle`.
+const THROTTLE: &[Key] = &[key(
+    "bytes_per_s",
+    Shape::Integer,
+    "required",
+    "`throttle`: the rate of each directed link.",
+)];
+
+/// Keys that belong to one kind of fault.
+pub fn of_kind(kind: &str) -> &'static [Key] {
+    match kind {
+        "delay" => DELAY,
+        "throttle" => THROTTLE,
+        _ => &[],
+    }
+}
+
+/// `[[checkers]]`.
+pub const CHECKER: &[Key] = &[
+    key("name", Shape::Text, "required", "Its name, as `fuzz_dist check --list` shows it."),
+    key("options", Shape::Options, "{}", "Its options."),
+];
+
+impl Shape {
+    /// In words, for messages and `doc/spec.md`.
+    pub fn words(&self) -> &'static str {
+        match self {
+            Shape::Text => "string",
+            Shape::Choice(_) => "string",
+            Shape::Boolean => "boolean",
+            Shape::Count | Shape::Integer => "whole number",
+            Shape::Number => "number",
+            Shape::Texts => "list of strings",
+            Shape::TextTable => "table of strings",
+            Shape::NumberTable => "table of numbers",
+            Shape::Options => "table",
+            Shape::Any => "anything",
+            Shape::Nodes => "whole number or list of strings",
+            Shape::Concurrency => "whole number or string",
+            Shape::Targets => "list of targets",
+            Shape::Zones => "list of strings",
+            Shape::Table(_) => "table",
+            Shape::Tables(_) | Shape::Faults => "list of tables",
+        }
+    }
+}

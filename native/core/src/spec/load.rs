@@ -1,0 +1,156 @@
+//! Reads a spec: text to [`Spec`], with every problem placed in the file.
+//!
+//! Three passes: TOML's own grammar, the keys and shapes ([`super::walk`]), the meaning
+//! ([`super::validate`]). A pass runs only when the one before it found nothing.
+
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::ops::Range;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::error::{Problem, SpecError};
+use super::validate::{self, Wrong};
+use super::walk::{self, Walk};
+use super::{Spec, suggest};
+
+/// More than any spec needs; what is longer is another kind of file.
+const SPEC_BYTES_MAX: u64 = 4 << 20;
+
+/// A spec with the text that it was read from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoadedSpec {
+    /// Defaults filled in, validated.
+    pub spec: Spec,
+    /// As it stands in the file.
+    pub text: String,
+}
+
+/// Reads, parses and validates the spec at `path`.
+pub fn load(path: &Path) -> Result<LoadedSpec, SpecError> {
+    let file = path.display().to_string();
+    let text = read(path, &file)?;
+    let spec = parse(&text, &file)?;
+    Ok(LoadedSpec { spec, text })
+}
+
+/// Parses and validates `text`; `file` names it in errors.
+pub fn parse(text: &str, file: &str) -> Result<Spec, SpecError> {
+    let spec = parse_unvalidated(text, file)?;
+    let document = DeTable::parse(text).map(|document| walk::walk(&document));
+    let spans = document.map(|walk| walk.spans).unwrap_or_default();
+    let problems: Vec<Problem> = validate::problems(&spec)
+        .into_iter()
+        .map(|Wrong { key, message }| {
+            let place = nearest_span(&key, |key| spans.get(key).cloned())
+                .map(|span| place_of(text, span.start));
+            Problem { place, key, message }
+        })
+        .collect();
+    if problems.is_empty() { Ok(spec) } else { Err(wrong(file, problems)) }
+}
+
+/// Parses `text` and refuses unknown keys and wrong shapes, but leaves the values' meaning alone:
+/// for callers that fill in or override something before they call [`validate::validate`].
+pub fn parse_unvalidated(text: &str, file: &str) -> Result<Spec, SpecError> {
+    let document = DeTable::parse(text).map_err(|error| syntax(text, file, &error))?;
+    let Walk { found, .. } = walk::walk(&document);
+    let mut problems: Vec<Problem> = found
+        .into_iter()
+        .map(|found| Problem {
+            place: Some(place_of(text, found.span.start)),
+            key: found.key,
+            message: found.message,
+        })
+        .collect();
+    if problems.is_empty() {
+        return toml::from_str(text).map_err(|error| syntax(text, file, &error));
+    }
+    problems.sort_by_key(|problem| problem.place);
+    Err(wrong(file, problems))
+}
+
+fn wrong(file: &str, mut problems: Vec<Problem>) -> SpecError {
+    problems.sort_by_key(|problem| problem.place);
+    SpecError::Wrong { file: file.to_owned(), problems }
+}
+
+fn syntax(text: &str, file: &str, error: &toml::de::Error) -> SpecError {
+    let place = error.span().map(|span| place_of(text, span.start));
+    let message = error.message().trim_end().replace('\n', "; ");
+    wrong(file, vec![Problem { place, key: String::new(), message }])
+}
+
+/// The span of a key, or of the closest table or list around it that the file has.
+fn nearest_span(key: &str, find: impl Fn(&str) -> Option<Range<usize>>) -> Option<Range<usize>> {
+    let mut key = key;
+    loop {
+        if let Some(span) = find(key) {
+            return Some(span);
+        }
+        key = &key[..key.rfind(['.', '['])?];
+    }
+}
+
+/// Line and column of a byte offset, both from 1.
+fn place_of(text: &str, offset: usize) -> (usize, usize) {
+    let mut offset = offset.min(text.len());
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    let before = &text[..offset];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+fn read(path: &Path, file: &str) -> Result<String, SpecError> {
+    let unreadable =
+        |reason: String, source| SpecError::Unreadable { file: file.to_owned(), reason, source };
+    if path.is_dir() {
+        let reason = "is a directory; a spec is a TOML file (a run keeps its own in spec.toml)";
+        return Err(unreadable(reason.into(), None));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(SPEC_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| {
+            let reason = match error.kind() {
+                ErrorKind::NotFound => format!("no such file{}", near_file(path)),
+                _ => format!("cannot be read: {error}"),
+            };
+            unreadable(reason, Some(error))
+        })?;
+    if bytes.len() as u64 > SPEC_BYTES_MAX {
+        let reason = format!("is longer than {} MiB: not a spec", SPEC_BYTES_MAX >> 20);
+        return Err(unreadable(reason, None));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes();
+        let before = String::from_utf8_lossy(&bytes[..at]);
+        let place = place_of(&before, before.len());
+        let message = format!("is not UTF-8: byte 0x{:02x}; a spec is UTF-8 text", bytes[at]);
+        wrong(file, vec![Problem { place: Some(place), key: String::new(), message }])
+    })
+}
+
+/// A file of nearly that name in the same folder.
+fn near_file(path: &Path) -> String {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return format!(", and no folder {}", folder.display());
+    };
+    let names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".toml"))
+        .collect();
+    let wanted = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    wanted
+        .and_then(|wanted| suggest::nearest(&wanted, names.iter().map(String::as_str)))
+        .map(|near| format!("; did you mean `{}`?", path.with_file_name(near).display()))
+        .unwrap_or_default()
+}

@@ -1,0 +1,503 @@
+//! The table of keys against the types and `doc/spec.md`, emission, and what wrong specs are told.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use serde_json::Value as Json;
+
+use super::keys::{self, Key, Shape};
+use super::*;
+use crate::fault::FaultKind;
+
+const SMALLEST: &str = "[client]\nmodule = \"M\"\n[workload]\nname = \"register\"\n";
+
+fn fault(kind: FaultKind) -> FaultSpec {
+    FaultSpec {
+        kind,
+        targets: vec![Target::One],
+        one_way: false,
+        port: Some("amqp".into()),
+        boundary: Some("net-tick".into()),
+        zones: vec![Zone::Inside],
+        duration_ms: Some(1),
+        weight: 1,
+    }
+}
+
+/// A spec in which every key has a value.
+fn full() -> Spec {
+    let some = Some(Json::from(1));
+    let options = || Options::from([("k".to_owned(), Json::from(1))]);
+    Spec {
+        seed: Some(1),
+        rate: Some(1.0),
+        cluster: ClusterSpec {
+            cookie: Some("c".into()),
+            ports: vec![PortSpec { name: "amqp".into() }],
+            ..ClusterSpec::default()
+        },
+        client: ClientSpec { module: "M".into(), options: options(), ..ClientSpec::default() },
+        workload: WorkloadSpec {
+            name: "set".into(),
+            options: options(),
+            generator: some.clone(),
+            final_generator: some,
+        },
+        nemesis: NemesisSpec {
+            faults: vec![fault(FaultKind::Hold)],
+            schedule: Some("s".into()),
+            ..NemesisSpec::default()
+        },
+        checkers: Some(vec![CheckerSpec { name: "set".into(), options: options() }]),
+        ..Spec::default()
+    }
+}
+
+fn names_of_json(value: &Json) -> BTreeSet<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+fn names_of(keys: &[&[Key]]) -> BTreeSet<&'static str> {
+    keys.iter().flat_map(|keys| keys.iter()).map(|key| key.name).collect()
+}
+
+#[test]
+fn the_table_has_the_keys_of_the_types() {
+    let spec = serde_json::to_value(full()).unwrap();
+    assert_eq!(names_of_json(&spec), names_of(&[keys::SPEC]));
+    assert_eq!(names_of_json(&spec["cluster"]), names_of(&[keys::CLUSTER]));
+    assert_eq!(names_of_json(&spec["cluster"]["ports"][0]), names_of(&[keys::PORT]));
+    assert_eq!(names_of_json(&spec["client"]), names_of(&[keys::CLIENT]));
+    assert_eq!(names_of_json(&spec["workload"]), names_of(&[keys::WORKLOAD]));
+    assert_eq!(names_of_json(&spec["nemesis"]), names_of(&[keys::NEMESIS]));
+    assert_eq!(names_of_json(&spec["checkers"][0]), names_of(&[keys::CHECKER]));
+    for kind in kinds() {
+        let json = serde_json::to_value(fault(kind.clone())).unwrap();
+        let known = names_of(&[keys::FAULT, keys::of_kind(kind.name())]);
+        assert_eq!(names_of_json(&json), known, "{}", kind.name());
+    }
+}
+
+/// One of each kind. The match fails to compile when a kind is added and not listed.
+fn kinds() -> Vec<FaultKind> {
+    use FaultKind::*;
+    let kinds = vec![
+        Hold,
+        Delay { latency_ms: 1, jitter_ms: 1 },
+        Throttle { bytes_per_s: 1 },
+        Fin,
+        Rst,
+        HalfOpen,
+        TicksOnly,
+        NoTicks,
+        RefuseConnect,
+        Kill,
+        Pause,
+        Restart,
+    ];
+    for kind in &kinds {
+        match kind {
+            Hold
+            | Delay { .. }
+            | Throttle { .. }
+            | Fin
+            | Rst
+            | HalfOpen
+            | TicksOnly
+            | NoTicks
+            | RefuseConnect
+            | Kill
+            | Pause
+            | Restart => {}
+        }
+    }
+    assert_eq!(kinds.iter().map(FaultKind::name).collect::<Vec<_>>(), FaultKind::NAMES);
+    kinds
+}
+
+#[test]
+fn the_table_has_the_defaults_of_the_types() {
+    let spec = serde_json::to_value(Spec::default()).unwrap();
+    let port = fault(FaultKind::Hold);
+    let tables: [(&[Key], &Json); 5] = [
+        (keys::SPEC, &spec),
+        (keys::CLUSTER, &spec["cluster"]),
+        (keys::CLIENT, &spec["client"]),
+        (keys::WORKLOAD, &spec["workload"]),
+        (keys::NEMESIS, &spec["nemesis"]),
+    ];
+    let mut compared = 0;
+    for (keys, defaults) in tables {
+        for key in keys {
+            let default = &defaults[key.name];
+            match serde_json::from_str::<Json>(key.default) {
+                Ok(documented) => {
+                    assert_eq!(&documented, default, "{}", key.name);
+                    compared += 1;
+                }
+                // Words stand for "nothing", for a whole table, or for what the user must give.
+                Err(_) => assert!(
+                    default.is_null() || default.is_object() || key.required(),
+                    "{} has a default, {default}, and should show it",
+                    key.name
+                ),
+            }
+        }
+    }
+    assert!(compared > 20, "only {compared} defaults are written as values");
+    let text = format!("{SMALLEST}[[nemesis.faults]]\nkind = \"delay\"\nlatency_ms = 1\n");
+    let fault = parse(&text, "t").unwrap().nemesis.faults.remove(0);
+    assert_eq!(fault.targets, [Target::One]);
+    assert_eq!((fault.one_way, fault.weight), (false, port.weight));
+    assert_eq!(fault.kind, FaultKind::Delay { latency_ms: 1, jitter_ms: 0 });
+}
+
+/// The rows that `doc/spec.md` must have, by table.
+fn rows() -> Vec<String> {
+    let tables: [&[Key]; 10] = [
+        keys::SPEC,
+        keys::CLUSTER,
+        keys::PORT,
+        keys::CLIENT,
+        keys::WORKLOAD,
+        keys::NEMESIS,
+        keys::FAULT,
+        keys::of_kind("delay"),
+        keys::of_kind("throttle"),
+        keys::CHECKER,
+    ];
+    tables.iter().flat_map(|keys| keys.iter()).map(row).collect()
+}
+
+fn row(key: &Key) -> String {
+    let literal = serde_json::from_str::<Json>(key.default).is_ok();
+    let default = if literal { format!("`{}`", key.default) } else { key.default.to_owned() };
+    let shape = match key.shape {
+        Shape::Choice(choices) if choices.len() <= 3 => {
+            choices.iter().map(|choice| format!("`\"{choice}\"`")).collect::<Vec<_>>().join(", ")
+        }
+        shape => shape.words().to_owned(),
+    };
+    format!("| `{}` | {shape} | {default} | {} |", key.name, key.meaning)
+}
+
+#[test]
+fn the_documentation_has_every_key_and_no_other() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../doc/spec.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let documented: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+    let rows = rows();
+    for row in &rows {
+        assert!(documented.contains(&row.as_str()), "doc/spec.md lacks the row\n{row}");
+    }
+    let kind_rows = documented.iter().filter(|line| !rows.iter().any(|row| row == *line));
+    for line in kind_rows {
+        let name = line.trim_start_matches("| `").split('`').next().unwrap();
+        let known = FaultKind::NAMES.contains(&name) || keys::TARGETS.contains(&name);
+        assert!(known, "doc/spec.md has a row for nothing that exists\n{line}");
+    }
+    for name in FaultKind::NAMES.iter().chain(&keys::TARGETS) {
+        let row = format!("| `{name}` |");
+        assert!(text.contains(&row), "doc/spec.md does not explain `{name}`");
+    }
+}
+
+fn problems_of(text: &str) -> Vec<String> {
+    match parse(text, "t.toml") {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(error) => error.to_string().lines().map(str::to_owned).collect(),
+    }
+}
+
+/// Each wrong spec with its first message, or a part of it.
+#[test]
+fn every_problem_names_line_column_and_key() {
+    let fault = |lines: &str| format!("{SMALLEST}[[nemesis.faults]]\n{lines}\n");
+    let top = |line: &str| format!("{line}\n{SMALLEST}");
+    let cases: Vec<(String, &str)> = vec![
+        (top("nodse = 3"), "t.toml:1:1: nodse: unknown key; did you mean `nodes`?"),
+        (top("nodes = 0"), "t.toml:1:9: nodes: 0 nodes: must be 1 to 100"),
+        (top("nodes = 101"), "t.toml:1:9: nodes: 101 nodes: must be 1 to 100"),
+        (top("nodes = -1"), "t.toml:1:9: nodes: -1 is out of range"),
+        (top("nodes = \"3\""), "t.toml:1:9: nodes: must be a number of nodes"),
+        (top("nodes = []"), "t.toml:1:9: nodes: 0 nodes"),
+        (top("nodes = [\"a\", \"A-1\"]"), "t.toml:1:15: nodes[1]: node name \"A-1\""),
+        (top("nodes = [\"a\", \"a\"]"), "nodes[1]: node name \"a\" is given twice"),
+        (top("placement = \"client\"\nnodes = [\"c1\"]"), "is that of a client VM"),
+        (top("time_limit_s = 0"), "t.toml:1:16: time_limit_s: 0 s: must be more than 0"),
+        (top("time_limit_s = -1.5"), "time_limit_s: -1.5 s"),
+        (top("time_limit_s = nan"), "time_limit_s: must be a finite number"),
+        (top("time_limit_s = 1e300"), "at most a year"),
+        (top("time_limit_s = true"), "time_limit_s: must be a number, not true"),
+        (top("rate = 0"), "t.toml:1:8: rate: 0 operations a second"),
+        (top("concurrency = 0"), "t.toml:1:15: concurrency: 0 processes"),
+        (top("concurrency = \"0n\""), "concurrency: 0 processes"),
+        (top("concurrency = \"n2\""), "t.toml:1:15: concurrency: \"n2\": must be a number"),
+        (top("concurrency = 4294967296"), "concurrency: 4294967296 is out of range"),
+        (top("op_timeout_ms = 0"), "op_timeout_ms: 0 ms"),
+        (top("name = \"a/b\""), "t.toml:1:8: name: \"a/b\" names a folder"),
+        (top("placement = \"clinet\""), "unknown placement `clinet`; did you mean `client`?"),
+        (top("net_ticktime_s = 4"), "unknown key here; it belongs into [cluster]"),
+        (top("seed = 18446744073709551616"), "seed: 18446744073709551616 is out of range"),
+        (format!("{SMALLEST}nodes = 3"), "it belongs to the top level"),
+        (format!("{SMALLEST}[cluster]\nnet_ticktime_s = 0"), "t.toml:6:18: cluster.net_ticktime_s"),
+        (format!("{SMALLEST}[cluster]\nnet_tickintensity = 3"), "3: the kernel takes 4 to 1000"),
+        (format!("{SMALLEST}[cluster]\ncommand = []"), "cluster.command: is empty"),
+        (format!("{SMALLEST}[[cluster.ports]]\nname = \"P\""), "cluster.ports[0].name: port name"),
+        (format!("{SMALLEST}[[cluster.ports]]"), "t.toml:5:1: cluster.ports[0].name: is missing"),
+        ("[workload]\nname = \"set\"".into(), "t.toml: client.module: is missing"),
+        (
+            "[client]\nmodule = \"\"\n[workload]\nname = \"set\"".into(),
+            "t.toml:2:10: client.module",
+        ),
+        ("[client]\nmodule = \"a b\"\n[workload]\nname = \"set\"".into(), "not a module name"),
+        ("[client]\nmodule = \"M\"".into(), "workload.name: is missing"),
+        (
+            fault("kind = \"hodl\""),
+            "t.toml:6:8: nemesis.faults[0].kind: unknown kind `hodl`; did you mean `hold`?",
+        ),
+        (
+            fault("knid = \"hold\""),
+            "t.toml:6:1: nemesis.faults[0].knid: unknown key; did you mean `kind`?",
+        ),
+        (fault("targets = [\"one\"]"), "t.toml:5:1: nemesis.faults[0].kind: is missing"),
+        (
+            fault("kind = \"hold\"\nlatency_ms = 3"),
+            "t.toml:7:1: nemesis.faults[0].latency_ms: unknown key",
+        ),
+        (fault("kind = \"delay\""), "nemesis.faults[0].latency_ms: is missing"),
+        (fault("kind = \"delay\"\nlatency_ms = 1\njiter_ms = 3"), "did you mean `jitter_ms`?"),
+        (
+            fault("kind = \"hold\"\ntargets = [\"halfs\"]"),
+            "t.toml:7:12: nemesis.faults[0].targets[0]: unknown target `halfs`; did you mean `halves`?",
+        ),
+        (
+            fault("kind = \"hold\"\ntargets = \"one\""),
+            "targets: must be a list: [ … ], not the string \"one\"",
+        ),
+        (fault("kind = \"hold\"\ntargets = []"), "targets: is empty"),
+        (
+            fault("kind = \"hold\"\ntargets = [{ named = [\"n9\"] }]"),
+            "t.toml:7:23: nemesis.faults[0].targets[0].named[0]: unknown node `n9`",
+        ),
+        (fault("kind = \"hold\"\ntargets = [{ links = [[\"n1\"]] }]"), "a link is two nodes"),
+        (
+            fault("kind = \"hold\"\ntargets = [{ links = [[\"n1\", \"n1\"]] }]"),
+            "`n1` has no link to itself",
+        ),
+        (
+            fault("kind = \"kill\"\ntargets = [{ links = [[\"n1\", \"n2\"]] }]"),
+            "`kill` stops processes",
+        ),
+        (
+            fault("kind = \"hold\"\nzones = [\"certainly-bellow\"]"),
+            "did you mean `certainly-below`?",
+        ),
+        (fault("kind = \"hold\"\nboundary = \"nettick\""), "did you mean `net-tick`?"),
+        (fault("kind = \"hold\"\nport = \"amqp\""), "[[cluster.ports]] defines none"),
+        (fault("kind = \"kill\"\none_way = true"), "which has no direction"),
+        (
+            fault("kind = \"hold\"\nduration_ms = 5\nzones = [\"inside\"]"),
+            "a fixed duration is not drawn",
+        ),
+        (fault("kind = \"hold\"\nweight = 0"), "weight: 0 would never be drawn"),
+        (
+            format!("{SMALLEST}[nemesis.boundaries]\nx = -5"),
+            "t.toml:6:5: nemesis.boundaries.x: -5 ms",
+        ),
+        (format!("{SMALLEST}[nemesis.boundaries]\nnet-tick = 5"), "is a boundary of the BEAM"),
+        (format!("{SMALLEST}[nemesis]\ninterval_s = -5"), "nemesis.interval_s: -5 s"),
+        (format!("{SMALLEST}[client.options]\nd = 2020-01-01"), "is a date"),
+        (
+            format!("{SMALLEST}[[checkers]]\nnmae = \"set\""),
+            "checkers[0].nmae: unknown key; did you mean `name`?",
+        ),
+        ("nodes = ".into(), "t.toml:1:9: "),
+        ("nodes = 3\nnodes = 4".into(), "t.toml:2:1: duplicate key"),
+        ("{\"nodes\": 3}".into(), "t.toml:1:1: "),
+    ];
+    for (text, wanted) in cases {
+        let problems = problems_of(&text);
+        assert!(
+            problems.iter().any(|problem| problem.contains(wanted)),
+            "wanted {wanted:?} for\n{text}\ngot\n{}",
+            problems.join("\n")
+        );
+    }
+}
+
+#[test]
+fn every_problem_is_told_at_once_in_order() {
+    let problems = problems_of("nodse = 3\nrat = 1\n[clinet]\nmodule = \"M\"\n");
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(problems[0].starts_with("t.toml:1:1: nodse"));
+    assert!(problems[1].starts_with("t.toml:2:1: rat"));
+    assert!(problems[2].starts_with("t.toml:3:2: clinet"), "{}", problems[2]);
+}
+
+#[test]
+fn a_column_counts_characters() {
+    let problems = problems_of("store = \"ä\"\nname = \"ü\" \nä = 1");
+    assert!(problems[0].starts_with("t.toml:3:1: "), "{problems:?}");
+}
+
+#[test]
+fn files_that_are_no_spec_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let message = |name: &str| load(&path(name)).unwrap_err().to_string();
+    std::fs::write(path("register.toml"), SMALLEST).unwrap();
+    std::fs::write(path("latin.toml"), b"name = \"a\"\nstore = \"\xe4\"\n").unwrap();
+    assert!(load(&path("register.toml")).is_ok());
+    assert!(message("registr.toml").contains("register.toml`?"), "{}", message("registr.toml"));
+    assert!(message("none/x.toml").contains("no folder"), "{}", message("none/x.toml"));
+    assert!(message(".").contains("is a directory"));
+    assert!(message("latin.toml").contains("latin.toml:2:10: is not UTF-8: byte 0xe4"));
+}
+
+#[test]
+fn a_spec_with_everything_is_written_and_read() {
+    let mut spec = full();
+    spec.nemesis.faults[0].duration_ms = None;
+    assert_eq!(parse(&to_toml(&spec), "t").map_err(|e| e.to_string()), Ok(spec));
+}
+
+#[test]
+fn nulls_are_refused_and_never_written() {
+    let mut spec = full();
+    spec.nemesis.faults.clear();
+    spec.client.options.insert("none".into(), serde_json::json!([{ "a": null }]));
+    let error = validate(&spec).unwrap_err();
+    assert!(error.to_string().contains("client.options.none: holds a null"), "{error}");
+    assert!(parse(&to_toml(&spec), "t").is_ok());
+}
+
+fn json() -> impl Strategy<Value = Json> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        (-1e9..1e9f64).prop_map(Json::from),
+        ".{0,8}".prop_map(Json::from),
+    ];
+    leaf.prop_recursive(3, 16, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            prop::collection::btree_map(".{0,6}", inner, 0..4)
+                .prop_map(|map| Json::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    prop::collection::btree_map(".{0,6}", json(), 0..4)
+}
+
+fn target() -> impl Strategy<Value = Target> {
+    prop_oneof![
+        Just(Target::Halves),
+        Just(Target::Primaries),
+        Just(Target::Named(vec!["n1".into()])),
+        Just(Target::Links(vec![("n1".into(), "n2".into())])),
+    ]
+}
+
+fn faults() -> impl Strategy<Value = Vec<FaultSpec>> {
+    let one = (
+        prop::sample::select(kinds()),
+        prop::collection::vec(target(), 1..3),
+        any::<bool>(),
+        prop::option::of(1..10_000u64),
+        1..9u32,
+    );
+    prop::collection::vec(
+        one.prop_map(|(kind, targets, one_way, duration_ms, weight)| {
+            let link = kind.plane() == crate::fault::Plane::Link;
+            let targets =
+                targets.into_iter().filter(|t| link || !matches!(t, Target::Links(_))).collect();
+            FaultSpec {
+                kind,
+                targets,
+                one_way: one_way && link,
+                port: None,
+                boundary: duration_ms.is_none().then(|| "op-timeout".into()),
+                zones: if duration_ms.is_none() { vec![Zone::Inside] } else { Vec::new() },
+                duration_ms,
+                weight,
+            }
+        })
+        .prop_filter("a target is left", |fault| !fault.targets.is_empty()),
+        0..4,
+    )
+}
+
+prop_compose! {
+    fn specs()(
+        seed in prop::option::of(any::<u64>()),
+        nodes in 2..9u32,
+        time_limit_s in 2.0..1e6f64,
+        rate in prop::option::of(0.001..1e9f64),
+        module in "[A-Z][a-z]{1,5}(\\.[A-Z][a-z]{1,5}){0,2}",
+        client_options in options(),
+        workload_options in options(),
+        generator in prop::option::of(json()),
+        env in prop::collection::btree_map("[A-Z_]{1,8}", "[^\0]{0,12}", 0..3),
+        arguments in prop::collection::vec("[^\0]{0,12}", 0..3),
+        faults in faults(),
+        checkers in prop::option::of(prop::collection::vec(("[a-z-]{1,9}", options()), 0..3)),
+        boundaries in prop::collection::btree_map("[^\0]{1,9}", 0.1..1e6f64, 0..3),
+    ) -> Spec {
+        let mut spec = Spec {
+            seed,
+            nodes: Nodes::Count(nodes),
+            time_limit_s,
+            rate,
+            checkers: checkers.map(|checkers| {
+                checkers.into_iter().map(|(name, options)| CheckerSpec { name, options }).collect()
+            }),
+            ..Spec::default()
+        };
+        spec.client = ClientSpec { module, options: client_options, ..ClientSpec::default() };
+        spec.workload.name = "register".into();
+        spec.workload.options = workload_options;
+        spec.workload.generator = generator;
+        spec.cluster.env = env;
+        spec.cluster.command.extend(arguments);
+        spec.nemesis = NemesisSpec { faults, boundaries, ..NemesisSpec::default() };
+        spec
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_back(spec in specs()) {
+        let text = to_toml(&spec);
+        match parse(&text, "t") {
+            Ok(read) => prop_assert_eq!(read, spec),
+            Err(error) => prop_assert!(false, "{error}\n{text}"),
+        }
+    }
+
+    #[test]
+    fn no_text_makes_it_panic(text in "(.{0,80}|[a-z_]{1,9} = [\\[{\"a-z0-9]{0,9}\n){0,4}") {
+        let _ = parse(&text, "t");
+    }
+
+    /// A spec with a few bytes changed is read or refused, and a refusal says something.
+    #[test]
+    fn damage_is_refused_with_words(
+        spec in specs(),
+        at in any::<prop::sample::Index>(),
+        with in "[\\[\\]{}=\",a-z0-9\n]{0,3}",
+    ) {
+        let text = to_toml(&spec);
+        let mut at = at.index(text.len());
+        while !text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let damaged = format!("{}{with}{}", &text[..at], &text[at..]);
+        if let Err(error) = parse(&damaged, "t") {
+            prop_assert!(!error.problems().is_empty());
+            prop_assert!(error.problems().iter().all(|problem| !problem.message.is_empty()));
+        }
+    }
+}
