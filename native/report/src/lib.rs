@@ -1,1 +1,112 @@
-//! fuzz_dist report.
+//! What a run leaves for people and for machines: results, charts, a page, and the last words on the terminal.
+//!
+//! [`analyse`] reads a history once and counts ([`Summary`]); [`write`] puts `results.json`, `report.html`,
+//! `timeline.html`, three SVG charts and `junit.xml` into the folder of the run; [`explain`] is the text
+//! at the end of a run. Nothing here decides a verdict: that is the [`CheckResult`] given.
+//!
+//! Reading order: [`info`] (what the caller tells of the run), [`analyse`](mod@analyse) (counts, faults, node
+//! events), [`evidence`] (a counter-example with what surrounds it), [`sample`] (which operations a page
+//! can hold), [`page`], [`svg`], [`results`], [`junit`], [`explain`](mod@explain).
+//!
+//! Limits: memory beside the history is bounded by the constants of [`sample`] and [`analyse`](mod@analyse),
+//! and so is the size of a page (about 4 MB at most), however long the run was.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::{CheckResult, History};
+
+pub mod analyse;
+pub mod evidence;
+pub mod explain;
+pub mod info;
+pub mod junit;
+pub mod page;
+pub mod results;
+pub mod sample;
+pub mod svg;
+mod text;
+
+pub use analyse::{Summary, analyse};
+pub use explain::explain;
+pub use info::RunInfo;
+
+/// Why a report could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", .path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Something could not be put into JSON.
+    #[error("cannot encode {what} as JSON: {source}")]
+    Encode {
+        /// Which part.
+        what: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// What [`write`] wrote.
+#[derive(Debug, Clone)]
+pub struct Written {
+    /// `results.json`.
+    pub results: PathBuf,
+    /// `report.html`.
+    pub report: PathBuf,
+    /// Every file, those two included.
+    pub files: Vec<PathBuf>,
+    /// What was counted on the way; [`explain`] wants it.
+    pub summary: Summary,
+}
+
+/// Writes every file of the report into the folder of the run, which must exist.
+///
+/// Each file is written beside its place and renamed, so that a reader never sees half of one and an
+/// interrupted rewrite leaves the old report.
+pub fn write(
+    run_dir: &Path,
+    info: &RunInfo,
+    history: &History,
+    schedule: &FaultSchedule,
+    result: &CheckResult,
+) -> Result<Written, ReportError> {
+    let summary = analyse(history, schedule);
+    let sample = sample::take(history, result);
+    let mut files = Vec::new();
+    let mut put = |name: &str, content: &str| -> Result<PathBuf, ReportError> {
+        let path = run_dir.join(name);
+        replace(&path, content)?;
+        files.push(path.clone());
+        Ok(path)
+    };
+    let results = put("results.json", &results::to_json(info, &summary, history, result)?)?;
+    put("junit.xml", &junit::to_xml(info, result))?;
+    put("latency-raw.svg", &svg::latency_raw(info, &summary, &sample))?;
+    put("latency-quantiles.svg", &svg::latency_quantiles(info, &summary))?;
+    put("rate.svg", &svg::rate(info, &summary))?;
+    let data = page::data(info, &summary, history, result, &sample)?;
+    put("timeline.html", &page::timeline(info, result, &data))?;
+    let report = put("report.html", &page::report(info, result, &data))?;
+    Ok(Written { results, report, files, summary })
+}
+
+fn replace(path: &Path, content: &str) -> Result<(), ReportError> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    let part = path.with_file_name(name);
+    std::fs::File::create(&part)
+        .and_then(|mut file| file.write_all(content.as_bytes()))
+        .and_then(|()| std::fs::rename(&part, path))
+        .map_err(|source| {
+            // The half-written neighbour helps nobody; the first error is the one to tell.
+            let _ = std::fs::remove_file(&part);
+            ReportError::Write { path: path.to_owned(), source }
+        })
+}

@@ -1,0 +1,149 @@
+//! One pass over a history: what was done, how fast, which faults were seen, which node saw whom go.
+//!
+//! Memory is bounded whatever the history holds: histograms for at most [`functions::FUNCTION_COUNT_MAX`]
+//! functions, [`functions::WINDOW_COUNT_MAX`] windows, [`nodes::EVENT_COUNT_MAX`] node events; what did not
+//! fit is counted.
+
+use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::{History, Op, Process, Value};
+use serde::Serialize;
+
+pub mod faults;
+pub mod functions;
+pub mod nodes;
+
+pub use faults::{Connectivity, FaultStatus, FaultWindow};
+pub use functions::{ErrorCount, FunctionSummary, Latency, Outcomes, Series, Window};
+pub use nodes::{NodeEvent, NodeObservations};
+
+use crate::text;
+
+/// What a history says, counted. All times are nanoseconds since the start of the run.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct Summary {
+    /// Records of every kind.
+    pub record_count: u64,
+    /// Client operations, by outcome.
+    pub outcomes: Outcomes,
+    /// The same by function, most frequent first.
+    pub functions: Vec<FunctionSummary>,
+    /// Distinct errors of `fail` and `info`, most frequent first, bounded.
+    pub errors: Vec<ErrorCount>,
+    /// The last time in the history.
+    pub end_ns: u64,
+    /// Length of a window of `series`.
+    pub window_ns: u64,
+    /// Rate and latency over time: of all functions together, then of each.
+    pub series: Vec<Series>,
+    /// Every fault of the schedule and every further one recorded, by id.
+    pub faults: Vec<FaultWindow>,
+    /// Who saw whom go up or down, when and why, and life-cycle events; bounded.
+    pub node_events: Vec<NodeEvent>,
+    /// Node events beyond the bound.
+    pub node_events_omitted: u64,
+    /// Other observations (`busy-dist-port`, `long-gc` …) by node.
+    pub observations: Vec<NodeObservations>,
+    /// Phases with their times.
+    pub phases: Vec<PhaseSpan>,
+}
+
+/// A phase of the run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PhaseSpan {
+    /// `setup`, `main`, `heal`, `recovery`, `final`, `teardown`.
+    pub name: String,
+    /// Its start.
+    pub start_ns: u64,
+    /// The start of the next, or the end of the history.
+    pub end_ns: u64,
+}
+
+impl Summary {
+    /// Faults whose effect was seen.
+    pub fn observed_fault_count(&self) -> usize {
+        self.faults.iter().filter(|fault| fault.status == FaultStatus::Observed).count()
+    }
+
+    /// Faults that were due and of which no effect was seen.
+    pub fn faults_without_effect(&self) -> impl Iterator<Item = &FaultWindow> {
+        self.faults
+            .iter()
+            .filter(|fault| matches!(fault.status, FaultStatus::NoEffect | FaultStatus::Failed))
+    }
+
+    /// Faults that were active (or whose heal was not yet seen) at some moment of a span.
+    pub fn faults_in(&self, start_ns: u64, end_ns: u64) -> impl Iterator<Item = &FaultWindow> {
+        let run_end = self.end_ns;
+        self.faults.iter().filter(move |fault| {
+            fault.span(run_end).is_some_and(|(from, to)| from <= end_ns && to >= start_ns)
+        })
+    }
+}
+
+/// Counts operations, latencies, faults and node events of a history.
+pub fn analyse(history: &History, schedule: &FaultSchedule) -> Summary {
+    let end_ns = history.ops().iter().map(time_ns).max().unwrap_or(0);
+    let mut functions = functions::Counter::new(history, end_ns);
+    let mut faults = faults::Collector::new(schedule);
+    let mut nodes = nodes::Collector::default();
+    let mut phases: Vec<PhaseSpan> = Vec::new();
+    for (position, op) in history.ops().iter().enumerate() {
+        match op.process {
+            Process::Client(_) => functions.record(history, position, op),
+            Process::Named(name) => match name.as_str() {
+                "nemesis" => faults.record(op),
+                "observer" if op.f.as_str() == "phase" => {
+                    if let Some(last) = phases.last_mut() {
+                        last.end_ns = time_ns(op);
+                    }
+                    let name = field(&op.value, "name").unwrap_or_default();
+                    phases.push(PhaseSpan { name, start_ns: time_ns(op), end_ns });
+                }
+                "observer" => nodes.record(op),
+                _ => {}
+            },
+        }
+    }
+    let main_ns = phases.iter().find(|phase| phase.name == "main").map(|phase| phase.start_ns);
+    let counted = functions.finish();
+    let (node_events, node_events_omitted, observations) = nodes.finish();
+    Summary {
+        record_count: history.len() as u64,
+        outcomes: counted.outcomes,
+        functions: counted.functions,
+        errors: counted.errors,
+        end_ns,
+        window_ns: counted.window_ns,
+        series: counted.series,
+        faults: faults.finish(main_ns),
+        node_events,
+        node_events_omitted,
+        observations,
+        phases,
+    }
+}
+
+/// The time of a record; an imported history without times has all of them at 0.
+pub(crate) fn time_ns(op: &Op) -> u64 {
+    u64::try_from(op.time_ns).unwrap_or(0)
+}
+
+/// Longest text taken from a value of an observation.
+const FIELD_CHAR_COUNT_MAX: usize = 400;
+
+/// A field of a record's map as text: names and strings as they are, anything else as EDN, cut.
+pub(crate) fn field(value: &Value, key: &str) -> Option<String> {
+    let found = value.get(key)?;
+    if found.is_nil() {
+        return None;
+    }
+    Some(match found.as_text() {
+        Some(plain) => text::clip(&plain, FIELD_CHAR_COUNT_MAX),
+        None => text::clip(found, FIELD_CHAR_COUNT_MAX),
+    })
+}
+
+/// A field that is a non-negative integer.
+pub(crate) fn number(value: &Value, key: &str) -> Option<u64> {
+    u64::try_from(value.get(key)?.as_int()?).ok()
+}
