@@ -1,0 +1,54 @@
+//! For the tests of the guard: `guard` is the guard itself; `core` stands in for a core that gets
+//! killed: it starts nodes with a guard of its own, says which, and waits for its end.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use fuzz_dist_nemesis::guard::{Guard, Signal, SpawnRequest};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments.as_slice() {
+        ["guard"] => fuzz_dist_nemesis::guard::main(),
+        ["core", run_id, directory] => match core(run_id, Path::new(directory)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
+        _ => {
+            eprintln!("usage: guard | core RUN_ID DIRECTORY");
+            ExitCode::from(254)
+        }
+    }
+}
+
+fn core(run_id: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let guard = Guard::start(&std::env::current_exe()?, run_id)?;
+    let mut pids = vec![guard.pid()];
+    for (key, script) in [
+        ("plain", "exec sleep 600"),
+        ("stopped", "exec sleep 601"),
+        ("family", "setsid sleep 602 & (trap '' TERM HUP; setsid sh -c 'sleep 603 & wait') & wait"),
+    ] {
+        let spawned = guard.spawn(SpawnRequest {
+            key: key.to_owned(),
+            argv: ["sh", "-c", script].map(String::from).to_vec(),
+            env: BTreeMap::new(),
+            env_remove: Vec::new(),
+            cwd: Some(PathBuf::from(directory)),
+            output: directory.join(format!("{key}.log")),
+        })?;
+        pids.push(spawned.pid);
+    }
+    guard.signal("stopped", Signal::Stop)?;
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    println!("{}", pids.join(" "));
+    // Until somebody kills this process, or closes its standard input.
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    guard.shutdown()?;
+    Ok(())
+}
