@@ -1,0 +1,82 @@
+%% @doc Boots a node of a test: `erl -noinput -s fuzz_dist_boot start'.
+%%
+%% The environment says what to start, in this order:
+%%
+%% <ol>
+%% <li>the node agent, always (`FUZZ_DIST_CORE', `_TOKEN', `_NODE', `_RUN');</li>
+%% <li>`FUZZ_DIST_APP=name[,name...]': the user's applications with all they depend on;</li>
+%% <li>`FUZZ_DIST_WORKER=1': Elixir and the worker, which performs operations. It connects last, so
+%% that a worker means an application that is up.</li>
+%% </ol>
+%%
+%% Whatever cannot be started is told in one readable message on standard error (the run keeps it in
+%% the node's `output.log' and quotes it) and the VM halts with status 1.
+-module(fuzz_dist_boot).
+
+-export([start/0, explain/1]).
+
+%% @doc Starts what the environment asks for, or halts the VM.
+-spec start() -> ok.
+start() ->
+    Steps = [fun agent/0, fun applications/0, fun worker/0],
+    try lists:foreach(fun(Step) -> Step() end, Steps)
+    catch
+        throw:{cannot, Message} -> abort(Message);
+        Class:Reason:Stack ->
+            abort(["unexpected ", format({Class, Reason}), "\n", format(Stack)])
+    end.
+
+agent() ->
+    case fuzz_dist_agent:start() of
+        {ok, _} -> ok;
+        {error, {missing_variable, Variable}} ->
+            throw({cannot, ["the environment variable ", Variable, " is not set; fuzz_dist_boot starts "
+                            "nodes of a fuzz_dist run and is not meant to be used outside of one"]})
+    end.
+
+applications() ->
+    Names = string:lexemes(os:getenv("FUZZ_DIST_APP", ""), ", "),
+    lists:foreach(fun(Name) -> application(list_to_atom(Name)) end, Names).
+
+application(Name) ->
+    case application:ensure_all_started(Name) of
+        {ok, _} -> ok;
+        {error, {Failed, Reason}} ->
+            throw({cannot, ["the application ", atom_to_list(Failed), needed_by(Name, Failed),
+                            " could not be started: ", explain({Failed, Reason})]})
+    end.
+
+needed_by(Name, Name) -> "";
+needed_by(Name, _) -> [" (needed by ", atom_to_list(Name), ")"].
+
+%% @doc A reason of `application:ensure_all_started/1' in words.
+-spec explain({atom(), term()}) -> iodata().
+explain({Name, {"no such file or directory", File}}) ->
+    [File, " is not in the code path; is ", atom_to_list(Name),
+     " compiled, and its ebin directory among cluster.code_paths?"];
+explain({_, {bad_return, {{Module, start, _}, {'EXIT', {Reason, _Stack}}}}}) ->
+    [atom_to_list(Module), ":start/2 crashed: ", format(Reason)];
+explain({_, {{shutdown, {failed_to_start_child, Child, Reason}}, _}}) ->
+    ["its child ", format(Child), " failed to start: ", format(Reason)];
+explain({_, Reason}) ->
+    format(Reason).
+
+worker() ->
+    case os:getenv("FUZZ_DIST_WORKER") of
+        "1" ->
+            lists:foreach(fun application/1, [elixir, logger]),
+            Worker = 'Elixir.FuzzDist.Worker',
+            case code:ensure_loaded(Worker) of
+                {module, Worker} -> {ok, _} = Worker:start_from_env(), ok;
+                {error, Reason} ->
+                    throw({cannot, ["the module FuzzDist.Worker cannot be loaded (", format(Reason),
+                                    "); the ebin directory of fuzz_dist must be in the code path"]})
+            end;
+        _ -> ok
+    end.
+
+abort(Message) ->
+    io:put_chars(standard_error, ["fuzz_dist: cannot boot ", atom_to_list(node()), ": ", Message, "\n"]),
+    erlang:halt(1).
+
+format(Term) -> io_lib:format("~0tp", [Term]).
