@@ -163,7 +163,7 @@ pub const CLUSTER: &[Key] = &[
         "command",
         Shape::Texts,
         r#"["erl", "-noinput"]"#,
-        "Program and arguments of a node. Replaced: `{name}` (full node name), `{short}`, `{index}`, `{cookie}`, `{data_dir}`, `{log_dir}`, `{epmd_port}`, `{port:NAME}`, `{peer:NAME:NODE}`.",
+        "Program and arguments of a node; a program with a slash is relative to the folder of the spec. Replaced: `{name}` (full node name), `{short}`, `{index}`, `{cookie}`, `{data_dir}`, `{log_dir}`, `{epmd_port}`, `{port:NAME}`, `{peer:NAME:NODE}`.",
     ),
     key(
         "env",
@@ -209,7 +209,12 @@ pub const CLUSTER: &[Key] = &[
         "[]",
         "TCP ports of the system that pass through the link plane, so that faults can name them.",
     ),
-    key("code_paths", Shape::Texts, "[]", "Code paths (`-pa`) of every node."),
+    key(
+        "code_paths",
+        Shape::Texts,
+        "[]",
+        "Code paths (`-pa`) of every node, relative to the folder of the spec.",
+    ),
 ];
 
 /// `[[cluster.ports]]`.
@@ -236,7 +241,12 @@ pub const CLIENT: &[Key] = &[
         "[]",
         "Program and arguments of a client VM; one that runs the worker when empty.",
     ),
-    key("code_paths", Shape::Texts, "[]", "Code paths of client VMs."),
+    key(
+        "code_paths",
+        Shape::Texts,
+        "[]",
+        "Code paths of client VMs, relative to the folder of the spec.",
+    ),
 ];
 
 /// `[workload]`.

@@ -6,7 +6,7 @@
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use toml::de::DeTable;
 
@@ -27,12 +27,54 @@ pub struct LoadedSpec {
     pub text: String,
 }
 
-/// Reads, parses and validates the spec at `path`.
+/// Reads, parses and validates the spec at `path`, and makes its paths absolute.
 pub fn load(path: &Path) -> Result<LoadedSpec, SpecError> {
     let file = path.display().to_string();
     let text = read(path, &file)?;
-    let spec = parse(&text, &file)?;
+    let mut spec = parse(&text, &file)?;
+    let folder = std::path::absolute(path).ok().and_then(|path| Some(path.parent()?.to_owned()));
+    if let Some(folder) = folder {
+        anchor(&mut spec, &folder);
+    }
     Ok(LoadedSpec { spec, text })
+}
+
+/// Makes code paths, programs with a slash and the schedule absolute: in a spec they are relative to its
+/// folder, and nodes run in folders of their own. The store stays relative to the working directory.
+fn anchor(spec: &mut Spec, folder: &Path) {
+    let cluster = &mut spec.cluster;
+    let client = &mut spec.client;
+    let programs = [cluster.command.first_mut(), client.command.first_mut()];
+    let paths = programs
+        .into_iter()
+        .flatten()
+        // Without a slash a program is looked up in PATH; a placeholder is not known yet.
+        .filter(|program| program.contains('/') && !program.starts_with('{'))
+        .chain(&mut cluster.code_paths)
+        .chain(&mut client.code_paths)
+        .chain(spec.nemesis.schedule.as_mut());
+    for path in paths {
+        if let Some(absolute) = clean(&folder.join(&*path)).to_str() {
+            *path = absolute.to_owned();
+        }
+    }
+}
+
+/// Takes out `.`, and `..` with the folder before it, so that paths can be read by people. A path through
+/// a link is left as it is, since there `..` is not the folder before it.
+fn clean(path: &Path) -> PathBuf {
+    let mut cleaned = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if cleaned.is_symlink() => return path.to_owned(),
+            Component::ParentDir => {
+                cleaned.pop();
+            }
+            part => cleaned.push(part),
+        }
+    }
+    cleaned
 }
 
 /// Parses and validates `text`; `file` names it in errors.

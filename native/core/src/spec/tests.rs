@@ -202,6 +202,20 @@ fn the_documentation_has_every_key_and_no_other() {
     }
 }
 
+#[test]
+fn the_examples_of_the_documentation_are_specs() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../doc/spec.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let examples: Vec<&str> =
+        text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 2);
+    for example in examples {
+        if let Err(error) = parse(example, "doc/spec.md") {
+            panic!("{error}\n{example}");
+        }
+    }
+}
+
 fn problems_of(text: &str) -> Vec<String> {
     match parse(text, "t.toml") {
         Ok(_) => panic!("accepted:\n{text}"),
@@ -353,6 +367,24 @@ fn files_that_are_no_spec_are_named() {
     assert!(message("none/x.toml").contains("no folder"), "{}", message("none/x.toml"));
     assert!(message(".").contains("is a directory"));
     assert!(message("latin.toml").contains("latin.toml:2:10: is not UTF-8: byte 0xe4"));
+}
+
+#[test]
+fn paths_are_relative_to_the_spec() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = std::fs::canonicalize(folder.path()).unwrap();
+    std::fs::create_dir(root.join("specs")).unwrap();
+    let text = format!(
+        "{SMALLEST}[cluster]\ncommand = [\"../rel/bin/app\", \"./foreground\"]\n\
+         code_paths = [\"../ebin\", \"/abs\"]\n[nemesis]\nschedule = \"./s.json\"\n"
+    );
+    std::fs::write(root.join("specs/a.toml"), text).unwrap();
+    let spec = load(&root.join("specs/a.toml")).unwrap().spec;
+    let path = |name: &str| root.join(name).to_str().unwrap().to_owned();
+    assert_eq!(spec.cluster.command, [path("rel/bin/app"), "./foreground".into()]);
+    assert_eq!(spec.cluster.code_paths, [path("ebin"), "/abs".into()]);
+    assert_eq!(spec.nemesis.schedule, Some(path("specs/s.json")));
+    assert_eq!(load(&root.join("specs/a.toml")).unwrap().spec.store, "store");
 }
 
 #[test]
