@@ -5,8 +5,10 @@
 //! comes from), [`verdict`] (what a checker answers).
 
 pub mod clock;
+pub mod etf;
 pub mod fault;
 pub mod history;
+pub mod history_file;
 pub mod op;
 pub mod seed;
 pub mod spec;

@@ -18,7 +18,7 @@ pub const SYM_COUNT_MAX: usize = 1 << 22;
 pub struct Sym(u32);
 
 /// The table of names is full.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("more than {SYM_COUNT_MAX} different keywords or atoms: this is not a history of a test")]
 pub struct SymTableFull;
 
