@@ -1,0 +1,47 @@
+# What a person types. Everything is in the scripts and tools called here; `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Erlang and Elixir read and write UTF-8 only when the locale says so, and a bare system has none.
+export LC_ALL := C.UTF-8
+# rustup's place, for shells that were started before it was installed.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help setup build demo test test-long bench fmt lint clean
+
+help: ## Lists the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Installs what is missing (a linker, Erlang, Elixir); checks cargo.
+	@bin/setup
+
+build: setup ## Builds the binary (release) and the Elixir client.
+	cargo build --release --locked -p fuzz_dist
+	cd elixir_client && FUZZ_DIST_BIN=$(CURDIR)/target/release/fuzz_dist MIX_ENV=prod mix compile
+
+demo: build ## Finds a real anomaly: Mnesia under partitions shorter and longer than the tick boundary.
+	bin/demo
+
+test: setup ## Runs every test: Rust, Elixir, end to end, documentation.
+	bin/test
+
+test-long: setup ## The tests with many more random cases, and the long end-to-end suites. Hours.
+	FUZZ_DIST_LONG=1 PROPTEST_CASES=20000 FUZZ_DIST_ORACLE_CASES=1000000 bin/test
+
+bench: setup ## Measures, in release builds.
+	bin/bench
+
+fmt: ## Formats Rust and Elixir.
+	cargo fmt --all
+	cd elixir_client && mix format
+
+lint: setup ## Formatting and lints, warnings as errors.
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cd elixir_client && mix format --check-formatted && MIX_ENV=test mix compile --warnings-as-errors
+
+clean: ## Removes everything that was built; runs in the store stay.
+	cargo clean
+	rm -rf elixir_client/_build
