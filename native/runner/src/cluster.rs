@@ -1,0 +1,2 @@
+//! cluster
+pub mod bootstrap;
