@@ -1,0 +1,235 @@
+//! The link plane between stock BEAM nodes: what they see of each fault. `net_ticktime` is 4 s, so that a
+//! silent peer is certainly up before 2 s and certainly down after 5 s.
+
+#[path = "plane/support.rs"]
+mod support;
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use fuzz_dist_core::fault::{FaultKind, Link};
+use fuzz_dist_nemesis::plane::{PlaneEvent, PlaneEventKind};
+
+use support::{Node, TestPlane, both, connected_pair, eventually, link};
+
+const ERPC: &str = "erpc:call('b@127.0.0.1', erlang, node, [], 20000)";
+
+fn apply(plane: &TestPlane, fault: u32, links: &[Link], kind: FaultKind) {
+    assert!(plane.client.apply(fault, links, None, &kind, None).unwrap().changed);
+}
+
+fn heal(plane: &TestPlane, fault: u32) {
+    assert!(plane.client.heal(fault, None).unwrap().changed);
+}
+
+/// Waits until every link of an active fault shows its effect.
+fn observed(plane: &TestPlane, fault: u32) {
+    eventually(&format!("effect of fault {fault}"), || {
+        let links = plane.client.observe(fault).unwrap();
+        links.iter().all(|link| link.seen).then_some(())
+    });
+}
+
+#[test]
+fn calls_and_big_messages_pass_and_faults_that_close_are_seen_at_once() {
+    let plane = TestPlane::start();
+    let events = plane.client.events();
+    let ports = ["a", "b"].map(|short| (short, plane.client.add_node(short).unwrap()));
+    assert_eq!(plane.client.registered("a").unwrap(), None);
+    let mut nodes = Node::start_many(&ports);
+    let (mut b, mut a) = (nodes.remove(1), nodes.remove(0));
+    assert!(plane.client.registered("a").unwrap().is_some());
+    a.connect("b");
+    assert_eq!(a.eval(ERPC), "'b@127.0.0.1'");
+
+    a.eval("{sink, 'b@127.0.0.1'} ! binary:copy(<<7>>, 100000000)");
+    eventually("100 MB arrive", || (b.received() == "[100000000]").then_some(()));
+    let stats = plane.stats("a", "b", "dist").counts;
+    assert!(stats.bytes_passed > 100_000_000 && stats.frames_passed > 1_000, "{stats:?}");
+    assert_eq!((stats.open, stats.opened, stats.bytes_held), (1, 1, 0), "{stats:?}");
+
+    for (fault, kind) in [(1, FaultKind::Fin), (2, FaultKind::Rst)] {
+        a.clear();
+        b.clear();
+        apply(&plane, fault, &both("a", "b"), kind);
+        assert_eq!(a.nodedown_reason("b"), "connection_closed");
+        assert_eq!(b.nodedown_reason("a"), "connection_closed");
+        observed(&plane, fault);
+        heal(&plane, fault);
+        a.connect("b");
+    }
+
+    // Refused: new connections fail at once, the existing one stays.
+    a.clear();
+    apply(&plane, 3, &[link("a", "b")], FaultKind::RefuseConnect);
+    observed(&plane, 3);
+    assert_eq!(a.eval(ERPC), "'b@127.0.0.1'");
+    a.eval("erlang:disconnect_node('b@127.0.0.1')");
+    a.nodedown_reason("b");
+    let start = Instant::now();
+    assert_eq!(a.eval("net_adm:ping('b@127.0.0.1')"), "pang");
+    assert!(start.elapsed() < Duration::from_secs(3), "a refusal took as long as a black hole");
+    assert!(plane.stats("a", "b", "dist").counts.lookups_refused > 0);
+    heal(&plane, 3);
+    a.connect("b");
+
+    drop(b);
+    eventually("b is unregistered", || {
+        plane.client.registered("b").unwrap().is_none().then_some(())
+    });
+    let events: Vec<PlaneEvent> = events.try_iter().collect();
+    let seen = |wanted: &dyn Fn(&PlaneEventKind) -> bool| events.iter().any(|e| wanted(&e.kind));
+    assert!(seen(&|kind| matches!(kind, PlaneEventKind::Registered { name, .. } if name == "a")));
+    assert!(seen(&|kind| matches!(kind, PlaneEventKind::Unregistered { name } if name == "b")));
+    assert!(seen(&|kind| matches!(kind, PlaneEventKind::Opened { source, target, .. }
+        if source == "a" && target == "b")));
+    let closed = |by: &str, why: &str| {
+        seen(&|kind| {
+            matches!(kind, PlaneEventKind::Closed { first, cause, .. }
+            if first == by && cause == why)
+        })
+    };
+    assert!(closed("plane", "fault 1 (fin)") && closed("plane", "fault 2 (rst)"), "{events:?}");
+    assert!(closed("a", "fin"), "a disconnected: {events:?}");
+}
+
+#[test]
+fn a_slow_link_is_slow_and_stays_up() {
+    let (plane, mut a, mut b) = connected_pair();
+    let timed = |a: &mut Node| -> u64 {
+        a.eval(&format!("element(1, timer:tc(fun() -> {ERPC} end))")).parse().unwrap()
+    };
+    apply(&plane, 1, &both("a", "b"), FaultKind::Delay { latency_ms: 100, jitter_ms: 20 });
+    assert!(timed(&mut a) >= 200_000, "100 ms in each direction");
+    observed(&plane, 1);
+    heal(&plane, 1);
+
+    // 400 kB at 200 kB/s take about two seconds; half of that bounds it from below.
+    apply(&plane, 2, &[link("a", "b")], FaultKind::Throttle { bytes_per_s: 200_000 });
+    let start = Instant::now();
+    a.eval("{sink, 'b@127.0.0.1'} ! binary:copy(<<7>>, 400000)");
+    eventually("400 kB arrive", || (b.received() == "[400000]").then_some(()));
+    assert!(start.elapsed() > Duration::from_secs(1));
+    observed(&plane, 2);
+    heal(&plane, 2);
+    assert_eq!(a.seen(), "[{nodeup,'b@127.0.0.1'}]");
+}
+
+#[test]
+fn a_short_hold_is_not_noticed_and_a_long_one_by_both_sides() {
+    let (plane, mut a, mut b) = connected_pair();
+    apply(&plane, 1, &both("a", "b"), FaultKind::Hold);
+    let start = Instant::now();
+    a.eval("[{sink, 'b@127.0.0.1'} ! N || N <- lists:seq(1, 6)]");
+    observed(&plane, 1);
+    assert_eq!(b.received(), "[]");
+    sleep(Duration::from_millis(1_000).saturating_sub(start.elapsed()));
+    heal(&plane, 1);
+    eventually("held messages in order", || (b.received() == "[1,2,3,4,5,6]").then_some(()));
+    if start.elapsed() < Duration::from_secs(2) {
+        assert_eq!(a.seen(), "[{nodeup,'b@127.0.0.1'}]", "a machine this slow proves nothing");
+        assert_eq!(b.seen(), "[{nodeup,'a@127.0.0.1'}]");
+    }
+
+    let mut c = Node::start("c", plane.client.add_node("c").unwrap());
+    c.connect("b");
+    apply(&plane, 2, &both("a", "b"), FaultKind::Hold);
+    assert_eq!(a.nodedown_reason("b"), "net_tick_timeout");
+    assert_eq!(b.nodedown_reason("a"), "net_tick_timeout");
+    observed(&plane, 2);
+
+    // A new connection meets a black hole, which net_setuptime (3 s here) ends.
+    let start = Instant::now();
+    assert_eq!(a.eval("net_adm:ping('b@127.0.0.1')"), "pang");
+    assert!(start.elapsed() > Duration::from_secs(2), "{:?}", start.elapsed());
+    heal(&plane, 2);
+    a.connect("b");
+    assert_eq!(a.eval(ERPC), "'b@127.0.0.1'");
+}
+
+#[test]
+fn a_one_way_hold_is_a_timeout_for_the_deaf_and_a_close_for_the_other() {
+    let (plane, mut a, mut b) = connected_pair();
+    apply(&plane, 1, &[link("a", "b")], FaultKind::Hold);
+    assert_eq!(b.nodedown_reason("a"), "net_tick_timeout");
+    assert_eq!(a.nodedown_reason("b"), "connection_closed");
+    heal(&plane, 1);
+    a.connect("b");
+}
+
+#[test]
+fn ticks_alone_keep_a_connection_that_passes_nothing() {
+    let (plane, mut a, mut b) = connected_pair();
+    apply(&plane, 1, &both("a", "b"), FaultKind::TicksOnly);
+    a.eval("[{sink, 'b@127.0.0.1'} ! N || N <- lists:seq(1, 6)]");
+    let call = "erpc:call('b@127.0.0.1', erlang, node, [], 7000)";
+    assert_eq!(a.eval(call), "{error,{erpc,timeout}}");
+    observed(&plane, 1);
+    assert_eq!(b.received(), "[]");
+    assert_eq!(a.seen(), "[{nodeup,'b@127.0.0.1'}]");
+    assert_eq!(b.seen(), "[{nodeup,'a@127.0.0.1'}]");
+    let ticks = plane.stats("a", "b", "dist").counts.ticks_passed;
+    assert!(ticks >= 3, "{ticks} ticks in 7 s");
+    heal(&plane, 1);
+    eventually("held messages in order", || (b.received() == "[1,2,3,4,5,6]").then_some(()));
+    assert_eq!(a.eval(ERPC), "'b@127.0.0.1'");
+}
+
+#[test]
+fn without_ticks_an_idle_link_dies() {
+    let (plane, mut a, mut b) = connected_pair();
+    apply(&plane, 1, &both("a", "b"), FaultKind::NoTicks);
+    assert_eq!(a.eval(ERPC), "'b@127.0.0.1'", "data passes");
+    // Whoever notices first closes; the other may see that instead.
+    let (from_a, from_b) = (a.nodedown_reason("b"), b.nodedown_reason("a"));
+    assert!([&from_a, &from_b].iter().any(|reason| *reason == "net_tick_timeout"));
+    observed(&plane, 1);
+    heal(&plane, 1);
+    a.connect("b");
+}
+
+#[test]
+fn a_half_open_connection_is_closed_for_one_and_silent_for_the_other() {
+    let (plane, mut a, mut b) = connected_pair();
+    apply(&plane, 1, &[link("a", "b")], FaultKind::HalfOpen);
+    assert_eq!(a.nodedown_reason("b"), "connection_closed");
+    assert_eq!(b.seen(), "[{nodeup,'a@127.0.0.1'}]", "b hears nothing of it");
+    assert_eq!(b.nodedown_reason("a"), "net_tick_timeout");
+    observed(&plane, 1);
+
+    // Again, healed before b notices: it sees a close then.
+    heal(&plane, 1);
+    a.connect("b");
+    b.clear();
+    apply(&plane, 2, &[link("a", "b")], FaultKind::HalfOpen);
+    heal(&plane, 2);
+    assert_eq!(b.nodedown_reason("a"), "connection_closed");
+}
+
+#[test]
+fn the_death_of_the_plane_cuts_every_link() {
+    let (mut plane, mut a, mut b) = connected_pair();
+    let events = plane.client.events();
+    plane.process.kill().unwrap();
+    assert_eq!(a.nodedown_reason("b"), "connection_closed");
+    assert_eq!(b.nodedown_reason("a"), "connection_closed");
+    eventually("the client knows", || plane.client.death());
+    assert!(plane.client.stats().unwrap_err().to_string().contains("has died"));
+    while events.recv_timeout(support::PATIENCE).is_ok() {}
+    let late = plane.client.apply(1, &both("a", "b"), None, &FaultKind::Hold, None);
+    assert!(late.is_err());
+}
+
+#[test]
+fn tools_reach_nodes_past_the_plane() {
+    let plane = TestPlane::start();
+    let a_port = plane.client.add_node("a").unwrap();
+    let tool_port = plane.client.add_tool().unwrap();
+    let mut nodes = Node::start_many(&[("a", a_port), ("tool", tool_port)]);
+    let mut tool = nodes.remove(1);
+    tool.connect("a");
+    assert_eq!(plane.client.stats().unwrap().len(), 0, "no link, so nothing was proxied");
+    let names = tool.eval("net_adm:names({127,0,0,1})");
+    let real = plane.client.registered("a").unwrap().unwrap();
+    assert!(names.contains(&real.to_string()), "{names} lists {real}");
+}
