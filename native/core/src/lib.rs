@@ -12,6 +12,7 @@ pub mod history_file;
 pub mod op;
 pub mod seed;
 pub mod spec;
+pub mod store;
 pub mod sym;
 pub mod value;
 pub mod verdict;
