@@ -62,7 +62,10 @@ impl Screen {
         }
         self.put(Ink::Bold, heading);
         for item in items.iter().take(count_max) {
-            self.put(Ink::Plain, &format!("  {item}"));
+            for (i, part) in wrap(item, COLUMN_COUNT_MAX - 4).iter().take(2).enumerate() {
+                let indent = if i == 0 { "  " } else { "    " };
+                self.put(Ink::Plain, &format!("{indent}{part}"));
+            }
         }
         if items.len() > count_max {
             self.put(Ink::Dim, &format!("  … {} more in the report", items.len() - count_max));
@@ -118,7 +121,7 @@ fn counts(info: &RunInfo, summary: &Summary) -> String {
         parts.push("no faults".to_owned());
     } else {
         let (seen, all) = (summary.observed_fault_count(), summary.faults.len());
-        parts.push(format!("{seen} of {all} faults seen to take effect"));
+        parts.push(format!("{seen} of {all} faults took effect"));
     }
     parts.push(format!("{} s", seconds(info.duration_ns.max(summary.end_ns))));
     parts.join(", ")
@@ -191,12 +194,12 @@ fn put_operations(screen: &mut Screen, example: &CounterExample) {
         screen.put(Ink::Dim, &format!("  … {} earlier", first + example.ops_omitted));
     }
     for op in &example.ops[first..] {
-        let end = op.end_ns.map_or_else(|| "…".to_owned(), seconds);
+        let end = op.end_ns.map_or_else(|| "…".to_owned(), precise);
         screen.put(
             Ink::Plain,
             &format!(
                 "  {:>10}  {end:>10}  {:>process_width$}  {:<node_width$}  {}",
-                seconds(op.start_ns),
+                precise(op.start_ns),
                 op.process,
                 line(op.node.as_deref().unwrap_or("-"), node_width),
                 op.describe()
@@ -215,6 +218,12 @@ fn put_problems(screen: &mut Screen, result: &CheckResult) {
         }
     });
     screen.list("Checkers that do not pass", &problems, PROBLEM_LINE_COUNT_MAX);
+}
+
+/// Seconds to 100 µs: operations are often shorter than a millisecond.
+fn precise(ns: u64) -> String {
+    let units = ns.saturating_add(50_000) / 100_000;
+    format!("{}.{:04}", units / 10_000, units % 10_000)
 }
 
 fn active(fault: &FaultWindow, run_end_ns: u64) -> String {

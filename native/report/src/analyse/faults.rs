@@ -293,6 +293,10 @@ pub(crate) fn scope(nodes: &[String], links: &[(String, String)], all: &[String]
     if both && let Some(components) = components(&cut, all) {
         return components;
     }
+    if both {
+        let pairs = cut.iter().filter(|(from, to)| from < to);
+        return pairs.map(|(a, b)| format!("{a} ↔ {b}")).collect::<Vec<_>>().join(", ");
+    }
     // Sources with the same destinations together: `n1 n2 → n3`.
     let mut to_by_from: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for &(from, to) in &cut {
@@ -356,7 +360,7 @@ mod tests {
         let halves = [("n1", "n2"), ("n1", "n3"), ("n2", "n1"), ("n3", "n1")];
         assert_eq!(scope_of(&halves), "n1 | n2 n3");
         assert_eq!(scope_of(&[("n1", "n2"), ("n1", "n3")]), "n1 → n2 n3");
-        assert_eq!(scope_of(&[("n1", "n2"), ("n2", "n1")]), "n1 → n2, n2 → n1");
+        assert_eq!(scope_of(&[("n1", "n2"), ("n2", "n1")]), "n1 ↔ n2");
         assert_eq!(scope(&["n2".into()], &[], &[]), "n2");
     }
 }

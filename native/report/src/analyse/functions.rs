@@ -17,6 +17,8 @@ use crate::text;
 pub const FUNCTION_COUNT_MAX: usize = 12;
 /// Windows of a series.
 pub const WINDOW_COUNT_MAX: u64 = 150;
+/// Longest latency told apart: a day.
+const LATENCY_NS_MAX: u64 = 86_400_000_000_000;
 /// Distinct errors counted apart.
 pub const ERROR_COUNT_MAX: usize = 30;
 
@@ -132,8 +134,8 @@ impl Track {
         Track {
             name,
             outcomes: Outcomes::default(),
-            total: Histogram::new(3).ok(),
-            window: Histogram::new(2).ok(),
+            total: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).ok(),
+            window: Histogram::new_with_bounds(1, LATENCY_NS_MAX, 2).ok(),
             windows: vec![Window::default(); window_count],
         }
     }

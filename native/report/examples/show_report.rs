@@ -1,0 +1,28 @@
+//! Writes the report of a made-up run, to look at: `cargo run --example show_report -- DIR [OPERATIONS]`.
+//!
+//! Prints what a run would say last, how long the report took and how large it is.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::Instant;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let dir = arguments.next().ok_or("usage: show_report DIR [OPERATIONS]")?;
+    let operation_count = arguments.next().map_or(Ok(50_000), |text| text.parse())?;
+    let run = support::run(operation_count);
+    std::fs::create_dir_all(&dir)?;
+    let start = Instant::now();
+    let written =
+        fuzz_dist_report::write(dir.as_ref(), &run.info, &run.history, &run.schedule, &run.result)?;
+    eprintln!("{} records, written in {:?}", run.history.len(), start.elapsed());
+    for file in &written.files {
+        eprintln!("{:>10}  {}", std::fs::metadata(file)?.len(), file.display());
+    }
+    println!(
+        "{}",
+        fuzz_dist_report::explain(&run.info, &written.summary, &run.history, &run.result, true)
+    );
+    Ok(())
+}
