@@ -1,1 +1,97 @@
-//! fuzz_dist checker.
+//! Checkers: whether a recorded history has a property, with evidence when it has not.
+//!
+//! One property a module, named after the property. [`build`] makes a checker from a spec, [`check_all`]
+//! composes several, [`vacuity`] says when a pass would mean nothing, [`catalogue`] explains all.
+//! A checker answers `valid` only for what it has decided; want of evidence and used-up budgets are
+//! `unknown`.
+
+mod budget;
+mod compose;
+pub mod linearizable;
+mod options;
+
+pub use budget::{Budget, Exhausted, Meter};
+pub use compose::check_all;
+pub use options::{OptionError, OptionInfo, did_you_mean};
+
+use fuzz_dist_core::spec::CheckerSpec;
+use fuzz_dist_core::{CheckResult, History, Value};
+
+/// Decides one property.
+pub trait Checker: Send + Sync {
+    /// The name of the property.
+    fn name(&self) -> &'static str;
+    /// Decides it for a history, within the budget.
+    fn check(&self, history: &History, budget: &Budget) -> CheckResult;
+}
+
+/// What people read about a checker.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckerInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// What it decides, in a paragraph.
+    pub about: &'static str,
+    /// Its options.
+    pub options: &'static [OptionInfo],
+}
+
+type Build = fn(&fuzz_dist_core::spec::Options) -> Result<Box<dyn Checker>, OptionError>;
+
+/// Every checker with how it is built; [`catalogue`] is the part for people.
+const ALL: &[(CheckerInfo, Build)] =
+    &[(linearizable::INFO, |options| Ok(Box::new(linearizable::build(options)?)))];
+
+/// Makes the checker of a spec.
+pub fn build(spec: &CheckerSpec) -> Result<Box<dyn Checker>, OptionError> {
+    match ALL.iter().find(|(info, _)| info.name == spec.name) {
+        Some((_, build)) => build(&spec.options),
+        None => {
+            let names: Vec<&str> = ALL.iter().map(|(info, _)| info.name).collect();
+            Err(OptionError::UnknownChecker {
+                name: spec.name.clone(),
+                hint: did_you_mean(&spec.name, &names),
+                known: names.join(", "),
+            })
+        }
+    }
+}
+
+/// Every checker, explained.
+pub fn catalogue() -> &'static [CheckerInfo] {
+    static INFOS: std::sync::OnceLock<Vec<CheckerInfo>> = std::sync::OnceLock::new();
+    INFOS.get_or_init(|| ALL.iter().map(|(info, _)| *info).collect())
+}
+
+/// How many threads a checker uses.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// A value written in an option: numbers, words, lists. Text that reads as a number is one, since
+/// `--option k=v` gives text.
+pub(crate) fn json_value(json: &serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    match json {
+        Json::Null => Value::Nil,
+        Json::Bool(b) => Value::Bool(*b),
+        Json::Number(n) => match n.as_i64() {
+            Some(n) => Value::Int(n),
+            None => Value::Float(n.as_f64().unwrap_or_default()),
+        },
+        Json::String(text) => match (text.as_str(), text.parse()) {
+            (_, Ok(n)) => Value::Int(n),
+            ("nil", _) => Value::Nil,
+            ("true", _) => Value::Bool(true),
+            ("false", _) => Value::Bool(false),
+            (text, _) => match text.strip_prefix(':') {
+                Some(name) => fuzz_dist_core::Sym::try_new(name).map_or(Value::Nil, Value::Sym),
+                None => Value::str(text),
+            },
+        },
+        Json::Array(items) => Value::list(items.iter().map(json_value).collect::<Vec<_>>()),
+        Json::Object(map) => {
+            Value::map(map.iter().map(|(k, v)| (Value::str(k.as_str()), json_value(v))))
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! Decides whether one object's calls can be put in an order that respects real time.
+//!
+//! **Method.** Lowe's just-in-time linearization ("Testing for linearizability", 2017), in the line of
+//! Wing and Gong (1993): walk through invocations and returns in order, and keep every configuration
+//! that is still possible. A call takes effect only when some call that returns demands it, so at a
+//! return, configurations in which that call has not taken effect are continued by sequences of open
+//! calls that end with it. If none is left, the history is not linearizable. Only the present
+//! configurations are kept, so memory does not grow with the history.
+//!
+//! **What keeps configurations few**, each without losing exactness:
+//! - An observer takes effect as soon as the state allows it: nothing is lost by that.
+//! - Of two open calls of one class, the one that returns earlier takes effect first; if an order has
+//!   them the other way round, they can be exchanged.
+//! - A call that changes nothing in the present state may be inserted here, unnoticed; so may every
+//!   open overwrite when another overwrite takes effect. Such a call *needs* nothing any more but stays
+//!   *available*, which stands for both choices at once.
+//! - A configuration that another one covers is dropped (see [`super::frontier`]).
+//! - Calls that may have happened (`info`) never return: available for ever, never needed.
+//!
+//! **Beam.** At first no more than [`BEAM_FIRST`] configurations are kept. A history that can be
+//! ordered that way is linearizable. If none is left after some were set aside, the search goes back to
+//! the moment at which the first was set aside and continues with a wider beam; so `not linearizable`
+//! is said only when nothing was set aside since the last moment at which all were there.
+//!
+//! **Limits.** The problem is NP-complete: within its budget the search decides, past it it says how far
+//! it got. The cost is that of the number of open calls and of how many states they can lead to.
+
+use crate::budget::{Exhausted, Meter};
+use crate::linearizable::frontier::{Config, Frontier, clear, clear_all, has, set};
+use crate::linearizable::model::{IMPOSSIBLE, Kind, Machine};
+
+/// A call that never returns (`info`).
+pub const NEVER: u32 = u32::MAX;
+
+/// One call of an object: what it is and between which records it took effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// Its class.
+    pub class: u32,
+    /// Position of the invocation.
+    pub invoke: u32,
+    /// Position of the completion, [`NEVER`] if it may take effect at any later time or not at all.
+    pub ret: u32,
+}
+
+/// Width of the beam at first.
+const BEAM_FIRST: usize = 1 << 10;
+/// How much wider it becomes each time.
+const BEAM_FACTOR: usize = 8;
+/// A class without open calls.
+const NO_GROUP: u32 = u32::MAX;
+/// How many steps between two looks at the clock.
+const STEPS_PER_LOOK: u64 = 1 << 12;
+/// Most open calls at one time that configurations have bits for.
+pub const OPEN_MAX: usize = 64 * 128;
+
+/// What the search found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is an order.
+    Linearizable(SearchStats),
+    /// There is none: the call cannot take effect before it returns.
+    Stuck(Box<Stuck>),
+    /// The budget is used up.
+    GaveUp(Box<GaveUp>),
+}
+
+/// How much work it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SearchStats {
+    /// Most configurations at one moment.
+    pub configs_max: usize,
+    /// Transitions tried.
+    pub steps: u64,
+    /// Most calls open at one moment.
+    pub open_max: usize,
+    /// How often the beam had to be widened.
+    pub widened: u32,
+}
+
+/// The evidence of a history that is not linearizable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// Index of the call that cannot take effect.
+    pub call: usize,
+    /// The last possible configurations, at most [`EVIDENCE_CONFIGS_MAX`].
+    pub configs: Vec<LastConfig>,
+    /// How many there were.
+    pub config_count: usize,
+    /// Work done.
+    pub stats: SearchStats,
+}
+
+/// How far a search got that gave up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GaveUp {
+    /// Which limit.
+    pub why: Exhausted,
+    /// Calls that had returned.
+    pub returned: usize,
+    /// Configurations at that moment.
+    pub config_count: usize,
+    /// Calls open at that moment, those that never return included.
+    pub open: usize,
+    /// Of those, the ones that never return.
+    pub open_for_ever: usize,
+    /// Work done.
+    pub stats: SearchStats,
+}
+
+/// How many configurations are shown.
+pub const EVIDENCE_CONFIGS_MAX: usize = 10;
+
+/// A configuration in terms of calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastConfig {
+    /// The state.
+    pub state: u32,
+    /// Open calls that have taken effect or need not any more.
+    pub done: Vec<usize>,
+    /// Open calls that must still take effect.
+    pub needed: Vec<usize>,
+}
+
+/// Decides. `calls` are in order of invocation.
+pub fn search<M: Machine>(machine: &mut M, calls: &[Call], meter: &Meter) -> Outcome {
+    let events = events(calls);
+    let open_max = open_max(&events);
+    match open_max.div_ceil(64) {
+        0 | 1 => Search::<M, 1>::new(machine, calls, meter, open_max).run(&events),
+        2 => Search::<M, 2>::new(machine, calls, meter, open_max).run(&events),
+        3..=4 => Search::<M, 4>::new(machine, calls, meter, open_max).run(&events),
+        5..=8 => Search::<M, 8>::new(machine, calls, meter, open_max).run(&events),
+        9..=16 => Search::<M, 16>::new(machine, calls, meter, open_max).run(&events),
+        17..=32 => Search::<M, 32>::new(machine, calls, meter, open_max).run(&events),
+        33..=128 => Search::<M, 128>::new(machine, calls, meter, open_max).run(&events),
+        _ => Outcome::GaveUp(Box::new(GaveUp {
+            why: Exhausted::Memory((OPEN_MAX / 4) as u64),
+            returned: 0,
+            config_count: 1,
+            open: open_max,
+            open_for_ever: calls.iter().filter(|call| call.ret == NEVER).count(),
+            stats: SearchStats { open_max, ..SearchStats::default() },
+        })),
+    }
+}
+
+/// Invocations (even) and returns (odd) of calls, `2 * call + is_return`, in order of position.
+fn events(calls: &[Call]) -> Vec<u32> {
+    let mut returns: Vec<(u32, u32)> = calls
+        .iter()
+        .enumerate()
+        .filter(|(_, call)| call.ret != NEVER)
+        .map(|(i, call)| (call.ret, i as u32))
+        .collect();
+    returns.sort_unstable();
+    let mut events = Vec::with_capacity(calls.len() + returns.len());
+    let mut returns = returns.into_iter().peekable();
+    for (i, call) in calls.iter().enumerate() {
+        while let Some((_, returned)) = returns.next_if(|(ret, _)| *ret < call.invoke) {
+            events.push(returned << 1 | 1);
+        }
+        events.push((i as u32) << 1);
+    }
+    events.extend(returns.map(|(_, returned)| returned << 1 | 1));
+    events
+}
+
+fn open_max(events: &[u32]) -> usize {
+    let (mut open, mut max) = (0usize, 0);
+    for event in events {
+        if event & 1 == 0 {
+            open += 1;
+            max = max.max(open);
+        } else {
+            open -= 1;
+        }
+    }
+    max
+}
+
+/// Open calls of one class, in order of their return.
+#[derive(Debug, Clone)]
+struct Group<const W: usize> {
+    class: u32,
+    kind: Kind,
+    /// Return position and slot.
+    members: Vec<(u32, u32)>,
+    mask: [u64; W],
+}
+
+/// Everything that changes while the history is walked through.
+#[derive(Debug, Clone)]
+struct Walk<const W: usize> {
+    frontier: Frontier<W>,
+    groups: Vec<Group<W>>,
+    /// Open overwrites.
+    overwrites: [u64; W],
+    free_slots: Vec<u32>,
+    /// Call of each slot.
+    slot_call: Vec<u32>,
+    /// How many calls have returned.
+    returned: usize,
+}
+
+struct Search<'a, M: Machine, const W: usize> {
+    machine: &'a mut M,
+    calls: &'a [Call],
+    meter: &'a Meter,
+    walk: Walk<W>,
+    /// Slot of each open call.
+    call_slot: Vec<u32>,
+    /// Group of each class with open calls, [`NO_GROUP`] of others.
+    class_group: Vec<u32>,
+    spare_members: Vec<Vec<(u32, u32)>>,
+    next: Frontier<W>,
+    explored: Frontier<W>,
+    beam: usize,
+    stats: SearchStats,
+    steps_at_look: u64,
+}
+
+/// Where to go back to when a narrowed search finds nothing.
+struct Checkpoint<const W: usize> {
+    walk: Walk<W>,
+    /// Index of the event to do next.
+    event: usize,
+}
+
+impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
+    fn new(machine: &'a mut M, calls: &'a [Call], meter: &'a Meter, open_max: usize) -> Self {
+        let mut frontier = Frontier::default();
+        frontier.add(Config { state: machine.initial(), need: [0; W], avail: [0; W] });
+        let slots = open_max as u32;
+        let class_count = calls.iter().map(|call| call.class as usize + 1).max().unwrap_or(0);
+        Search {
+            machine,
+            calls,
+            meter,
+            walk: Walk {
+                frontier,
+                groups: Vec::new(),
+                overwrites: [0; W],
+                free_slots: (0..slots).rev().collect(),
+                slot_call: vec![0; open_max],
+                returned: 0,
+            },
+            call_slot: vec![0; calls.len()],
+            class_group: vec![NO_GROUP; class_count],
+            spare_members: Vec::new(),
+            next: Frontier::default(),
+            explored: Frontier::default(),
+            beam: BEAM_FIRST,
+            stats: SearchStats { open_max, ..SearchStats::default() },
+            steps_at_look: 0,
+        }
+    }
+
+    fn run(mut self, events: &[u32]) -> Outcome {
+        let mut checkpoint: Option<Checkpoint<W>> = None;
+        // Past the event at which the narrow beam got stuck, it becomes narrow again.
+        let mut wide_until = 0;
+        let mut at = 0;
+        while at < events.len() {
+            let call = (events[at] >> 1) as usize;
+            if events[at] & 1 == 0 {
+                self.invoke(call);
+                at += 1;
+                continue;
+            }
+            if at > wide_until {
+                self.beam = BEAM_FIRST;
+            }
+            let narrowed = match self.ret(call) {
+                Ok(narrowed) => narrowed,
+                Err(why) => return self.gave_up(why),
+            };
+            if self.next.is_empty() {
+                wide_until = wide_until.max(at);
+                match checkpoint.take() {
+                    None if !narrowed => return self.stuck(call),
+                    // Stuck in the very step that was narrowed: nothing has been committed yet.
+                    None => {}
+                    Some(back) => {
+                        at = back.event;
+                        self.restore(back.walk);
+                    }
+                }
+                self.beam = self.beam.saturating_mul(BEAM_FACTOR);
+                self.stats.widened += 1;
+                continue;
+            }
+            if narrowed && checkpoint.is_none() {
+                checkpoint = Some(Checkpoint { walk: self.walk.clone(), event: at });
+            }
+            self.commit(call);
+            at += 1;
+        }
+        Outcome::Linearizable(self.stats)
+    }
+
+    fn restore(&mut self, walk: Walk<W>) {
+        for group in &self.walk.groups {
+            self.class_group[group.class as usize] = NO_GROUP;
+        }
+        self.walk = walk;
+        for (i, group) in self.walk.groups.iter().enumerate() {
+            self.class_group[group.class as usize] = i as u32;
+            for &(_, slot) in &group.members {
+                self.call_slot[self.walk.slot_call[slot as usize] as usize] = slot;
+            }
+        }
+    }
+
+    /// A call opens.
+    fn invoke(&mut self, index: usize) {
+        let call = self.calls[index];
+        let kind = self.machine.kind(call.class);
+        // There is a slot for each of the most calls that are ever open.
+        let Some(slot) = self.walk.free_slots.pop() else { return };
+        self.walk.slot_call[slot as usize] = index as u32;
+        self.call_slot[index] = slot;
+        let group = self.group_of(call.class, kind);
+        let place = group.members.partition_point(|(ret, _)| *ret <= call.ret);
+        group.members.insert(place, (call.ret, slot));
+        set(&mut group.mask, slot);
+        if kind == Kind::Overwrite {
+            set(&mut self.walk.overwrites, slot);
+        }
+        let machine = &mut *self.machine;
+        self.walk.frontier.for_each_mut(|config| {
+            // Observers are never available: they act by themselves when the state allows it.
+            if kind != Kind::Observer {
+                set(&mut config.avail, slot);
+            }
+            if call.ret != NEVER && machine.step(config.state, call.class) != config.state {
+                set(&mut config.need, slot);
+            }
+        });
+    }
+
+    fn group_of(&mut self, class: u32, kind: Kind) -> &mut Group<W> {
+        let groups = &mut self.walk.groups;
+        let spare = &mut self.spare_members;
+        let index = &mut self.class_group[class as usize];
+        if *index == NO_GROUP {
+            let members = spare.pop().unwrap_or_default();
+            *index = groups.len() as u32;
+            groups.push(Group { class, kind, members, mask: [0; W] });
+        }
+        &mut groups[*index as usize]
+    }
+
+    /// A call returns: fills `next` with the configurations after that. Tells whether some were set
+    /// aside.
+    fn ret(&mut self, index: usize) -> Result<bool, Exhausted> {
+        let slot = self.call_slot[index];
+        self.next.clear();
+        self.explored.clear();
+        for config in self.walk.frontier.iter() {
+            let needed = has(&config.need, slot);
+            let available = has(&config.avail, slot);
+            if needed || available {
+                self.explored.add(*config);
+            }
+            if !needed {
+                let mut after = *config;
+                clear(&mut after.avail, slot);
+                self.next.add(after);
+            }
+        }
+        let mut narrowed = false;
+        let mut place = 0;
+        while place < self.explored.places() {
+            if let Some(config) = self.explored.at(place) {
+                self.extend(&config, slot);
+                if self.stats.steps - self.steps_at_look > STEPS_PER_LOOK {
+                    self.look()?;
+                }
+                if self.explored.len() > self.beam.saturating_mul(16) {
+                    narrowed = true;
+                    break;
+                }
+            }
+            place += 1;
+        }
+        self.stats.configs_max = self.stats.configs_max.max(self.next.len());
+        if self.next.len() > self.beam {
+            self.next.truncate(self.beam);
+            narrowed = true;
+        }
+        Ok(narrowed)
+    }
+
+    fn look(&mut self) -> Result<(), Exhausted> {
+        self.steps_at_look = self.stats.steps;
+        self.meter.check_time()?;
+        let configs = self.explored.places() + self.next.places() + 2 * self.walk.frontier.places();
+        self.meter.check_memory(Frontier::<W>::bytes_of(configs) + self.machine.bytes())
+    }
+
+    /// Lets one open call after the other take effect in `config`; `slot` is the call that returns.
+    fn extend(&mut self, config: &Config<W>, slot: u32) {
+        for g in 0..self.walk.groups.len() {
+            let group = &self.walk.groups[g];
+            if group.kind == Kind::Observer {
+                continue;
+            }
+            // Of one class, the call that returns first acts first.
+            let available = |(_, member): &&(u32, u32)| has(&config.avail, *member);
+            let Some(&(_, first)) = group.members.iter().find(available) else { continue };
+            let (class, kind) = (group.class, group.kind);
+            // One that need not act and one that must are not alike, unless acting satisfies both.
+            let needed = if kind == Kind::Overwrite || has(&config.need, first) {
+                None
+            } else {
+                let must = |(_, member): &&(u32, u32)| has(&config.need, *member);
+                group.members.iter().filter(available).find(must).map(|(_, member)| *member)
+            };
+            self.stats.steps += 1;
+            let state = self.machine.step(config.state, class);
+            // One that changes nothing has been accounted for when the state was reached; but before an
+            // overwrite, even one by the same value, others go unnoticed.
+            let unnoticed = state == config.state && kind != Kind::Overwrite;
+            if state == IMPOSSIBLE || unnoticed {
+                continue;
+            }
+            self.act(config, state, first, kind, slot);
+            if let Some(needed) = needed {
+                self.act(config, state, needed, kind, slot);
+            }
+        }
+    }
+
+    /// Lets the call in `acting` take effect, which leads to `state`.
+    fn act(&mut self, config: &Config<W>, state: u32, acting: u32, kind: Kind, slot: u32) {
+        let mut after = *config;
+        after.state = state;
+        clear(&mut after.need, acting);
+        clear(&mut after.avail, acting);
+        if kind == Kind::Overwrite {
+            clear_all(&mut after.need, &self.walk.overwrites);
+        }
+        self.arrive(&mut after);
+        if acting == slot {
+            self.next.add(after);
+            return;
+        }
+        if has(&config.need, slot) && !has(&after.need, slot) {
+            let mut satisfied = after;
+            clear(&mut satisfied.avail, slot);
+            self.next.add(satisfied);
+        }
+        let goal_left = has(&after.need, slot) || has(&after.avail, slot);
+        if goal_left && self.is_useful(config, &after) {
+            self.explored.add(after);
+        }
+    }
+
+    /// Lets act what the state allows without changing it.
+    #[inline]
+    fn arrive(&mut self, config: &mut Config<W>) {
+        for group in &self.walk.groups {
+            if self.machine.step(config.state, group.class) == config.state {
+                clear_all(&mut config.need, &group.mask);
+            }
+        }
+    }
+
+    /// Whether it can be worth while to act before the call that returns does. If nothing that is not
+    /// an overwrite was satisfied and nothing but overwrites can follow, the overwrite that follows
+    /// leads to the same configuration without this step, and with more available.
+    fn is_useful(&mut self, before: &Config<W>, after: &Config<W>) -> bool {
+        for w in 0..W {
+            if (before.need[w] & !after.need[w]) & !self.walk.overwrites[w] != 0 {
+                return true;
+            }
+        }
+        for group in &self.walk.groups {
+            if group.kind == Kind::Update
+                && group.members.iter().any(|(_, member)| has(&after.avail, *member))
+            {
+                let state = self.machine.step(after.state, group.class);
+                if state != IMPOSSIBLE && state != after.state {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The return of `index` is done: `next` is the frontier, its slot is free.
+    fn commit(&mut self, index: usize) {
+        std::mem::swap(&mut self.walk.frontier, &mut self.next);
+        let call = self.calls[index];
+        let slot = self.call_slot[index];
+        let g = self.class_group[call.class as usize];
+        let group = &mut self.walk.groups[g as usize];
+        group.members.retain(|(_, member)| *member != slot);
+        clear(&mut group.mask, slot);
+        if group.members.is_empty() {
+            let emptied = self.walk.groups.swap_remove(g as usize);
+            self.spare_members.push(emptied.members);
+            self.class_group[call.class as usize] = NO_GROUP;
+            if let Some(moved) = self.walk.groups.get(g as usize) {
+                self.class_group[moved.class as usize] = g;
+            }
+        }
+        clear(&mut self.walk.overwrites, slot);
+        self.walk.free_slots.push(slot);
+        self.walk.returned += 1;
+    }
+
+    fn stuck(self, call: usize) -> Outcome {
+        let configs = self
+            .walk
+            .frontier
+            .iter()
+            .take(EVIDENCE_CONFIGS_MAX)
+            .map(|config| self.in_calls(config))
+            .collect();
+        Outcome::Stuck(Box::new(Stuck {
+            call,
+            configs,
+            config_count: self.walk.frontier.len(),
+            stats: self.stats,
+        }))
+    }
+
+    fn in_calls(&self, config: &Config<W>) -> LastConfig {
+        let mut last = LastConfig { state: config.state, done: Vec::new(), needed: Vec::new() };
+        for &(ret, slot) in self.walk.groups.iter().flat_map(|group| &group.members) {
+            let index = self.walk.slot_call[slot as usize] as usize;
+            if has(&config.need, slot) {
+                last.needed.push(index);
+            } else if ret != NEVER || !has(&config.avail, slot) {
+                last.done.push(index);
+            }
+        }
+        last.done.sort_unstable();
+        last.needed.sort_unstable();
+        last
+    }
+
+    fn gave_up(self, why: Exhausted) -> Outcome {
+        let open = || self.walk.groups.iter().flat_map(|group| &group.members);
+        Outcome::GaveUp(Box::new(GaveUp {
+            why,
+            returned: self.walk.returned,
+            config_count: self.walk.frontier.len().max(self.next.len()).max(self.explored.len()),
+            open: open().count(),
+            open_for_ever: open().filter(|(ret, _)| *ret == NEVER).count(),
+            stats: self.stats,
+        }))
+    }
+}
