@@ -1,0 +1,147 @@
+defmodule FuzzDist.Spec do
+  @moduledoc """
+  The spec of a test, made from the options of `use FuzzDist.Test`: what the core reads as TOML
+  (`doc/spec.md`). Names of options are checked here, values by the core, which knows them.
+  """
+
+  alias FuzzDist.{InputError, Suggest, Toml, Workload}
+
+  @top ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s placement
+          cluster client_options client workload workload_options generator final_generator nemesis
+          checkers store)a
+  @cluster ~w(command env naming cookie net_ticktime_s net_tickintensity
+              prevent_overlapping_partitions connect ready_timeout_ms ports code_paths)a
+  @client ~w(module options count command code_paths)a
+  @nemesis ~w(faults interval_s overlap boundaries schedule)a
+  @fault ~w(kind targets one_way port boundary zones duration_ms weight latency_ms jitter_ms bytes_per_s)a
+  @checker ~w(name options)a
+  @plain ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s placement store)a
+
+  @typedoc "A spec: keyword lists, in the order in which they are written."
+  @type t :: keyword()
+
+  @doc "The spec of `module` with these options. Raises `FuzzDist.InputError`."
+  @spec build!(module(), keyword()) :: t()
+  def build!(module, options) do
+    where = "use FuzzDist.Test in #{inspect(module)}"
+    known!(options, @top, where)
+    cluster = section!(options, :cluster, @cluster, where)
+    client = section!(options, :client, @client, where)
+    nemesis = section!(options, :nemesis, @nemesis, where)
+
+    options
+    |> Keyword.take(@plain)
+    |> Keyword.put_new(:name, default_name(module))
+    |> Keyword.merge(
+      cluster: Keyword.update(cluster, :ports, nil, &ports/1),
+      client: client |> Keyword.merge(client_options(module, options, client)),
+      workload: workload(options, where),
+      nemesis: Keyword.update(nemesis, :faults, [], &Enum.map(&1, fn f -> fault!(f, where) end)),
+      checkers: checkers(options[:checkers], where)
+    )
+  end
+
+  @doc "The spec as TOML."
+  @spec to_toml(t()) :: String.t()
+  def to_toml(spec), do: Toml.encode(spec)
+
+  @doc "Merges keyword list `changes` into the section `name` of a spec."
+  @spec update(t(), atom(), keyword()) :: t()
+  def update(spec, name, changes) do
+    Keyword.update(spec, name, changes, &Keyword.merge(&1, changes))
+  end
+
+  defp client_options(module, options, client) do
+    given = Keyword.get(options, :client_options) || Keyword.get(client, :options, [])
+    [module: inspect(Keyword.get(client, :module, module)), options: Map.new(given)]
+  end
+
+  # Names may come as :my_port.
+  defp ports(ports),
+    do: Enum.map(ports, fn port -> if is_list(port), do: port, else: [name: port] end)
+
+  defp workload(options, where) do
+    name = options[:workload]
+    generator = options[:generator]
+
+    cond do
+      is_nil(name) and is_nil(generator) ->
+        names = Workload.modules() |> Map.keys() |> Enum.map_join(", ", &inspect/1)
+        raise InputError, "#{where}: give `workload:` (one of #{names}) or a `generator:`"
+
+      is_nil(name) or is_map_key(Workload.modules(), name) ->
+        [
+          name: name,
+          options: Map.new(options[:workload_options] || []),
+          generator: generator,
+          final_generator: options[:final_generator]
+        ]
+
+      true ->
+        hint = Suggest.hint(name, Map.keys(Workload.modules()))
+        raise InputError, "#{where}: there is no workload #{inspect(name)}#{hint}"
+    end
+  end
+
+  defp checkers(nil, _where), do: nil
+
+  defp checkers(checkers, where) do
+    Enum.map(checkers, fn
+      name when is_atom(name) or is_binary(name) ->
+        [name: dashed(name)]
+
+      checker ->
+        known!(checker, @checker, "#{where}, checkers")
+        [name: dashed(checker[:name]), options: Map.new(checker[:options] || [])]
+    end)
+  end
+
+  # A kind alone, or a keyword list. Names of kinds, targets and zones are Elixir atoms: `:half_open`.
+  defp fault!(kind, _where) when is_atom(kind), do: [kind: dashed(kind)]
+
+  defp fault!(fault, where) do
+    known!(fault, @fault, "#{where}, nemesis: faults:")
+
+    fault
+    |> Keyword.replace_lazy(:kind, &dashed/1)
+    |> Keyword.replace_lazy(:boundary, &dashed/1)
+    |> Keyword.replace_lazy(:zones, fn zones -> zones |> List.wrap() |> Enum.map(&dashed/1) end)
+    |> Keyword.replace_lazy(:targets, fn targets -> targets |> List.wrap() |> Enum.map(&target/1) end)
+  end
+
+  defp target({name, argument}), do: %{dashed(name) => links(argument)}
+  defp target(name), do: dashed(name)
+
+  defp links(arguments) do
+    Enum.map(arguments, fn
+      {from, to} -> [to_string(from), to_string(to)]
+      name -> name
+    end)
+  end
+
+  defp dashed(name) when is_atom(name) and not is_nil(name),
+    do: name |> Atom.to_string() |> String.replace("_", "-")
+
+  defp dashed(name), do: name
+
+  defp section!(options, name, known, where) do
+    section = Keyword.get(options, name, [])
+    known!(section, known, "#{where}, #{name}:")
+    section
+  end
+
+  defp known!(options, known, where) do
+    unless Keyword.keyword?(options) do
+      raise InputError, "#{where}: expected a keyword list, found #{inspect(options)}"
+    end
+
+    for {name, _} <- options, name not in known do
+      raise InputError, "#{where}: unknown option `#{name}`#{Suggest.hint(name, known)}"
+    end
+  end
+
+  # MyApp.RegisterTest -> "my_app-register_test"
+  defp default_name(module) do
+    module |> inspect() |> Macro.underscore() |> String.replace("/", "-")
+  end
+end
