@@ -182,7 +182,7 @@ function counterExamples() {
 
   const redraw = () => {
     board.replaceChildren();
-    if (example.ops.length) board.append(drawExample(example, options, Math.max(320, board.clientWidth)));
+    if (example.ops.length) board.append(drawExample(example, options, Math.max(320, words.clientWidth - 2)));
   };
   const pick = (index) => {
     example = examples[index];
@@ -228,8 +228,8 @@ function counterExamples() {
   // Measuring needs the section to be in the page. Drawing changes the height, so only a new width counts.
   let drawnWidth = 0;
   new ResizeObserver(() => requestAnimationFrame(() => {
-    if (board.clientWidth === drawnWidth) return;
-    drawnWidth = board.clientWidth;
+    if (words.clientWidth === drawnWidth) return;
+    drawnWidth = words.clientWidth;
     redraw();
   })).observe(section);
   return section;

@@ -8,7 +8,7 @@ use fuzz_dist_core::{CheckResult, Verdict};
 
 use crate::evidence::visit;
 use crate::info::RunInfo;
-use crate::text::{clip, utc, xml};
+use crate::text::{clip, markup, utc};
 
 /// Longest body of a failure.
 const BODY_CHAR_COUNT_MAX: usize = 20_000;
@@ -43,7 +43,7 @@ pub fn to_xml(info: &RunInfo, result: &CheckResult) -> String {
     let _ = writeln!(
         out,
         "  <testsuite name=\"{}\" {totals} timestamp=\"{}\">",
-        xml(&info.name),
+        markup(&info.name),
         utc(info.started_wall_ns).trim_end_matches('Z')
     );
     let _ = writeln!(out, "    <properties>");
@@ -53,7 +53,7 @@ pub fn to_xml(info: &RunInfo, result: &CheckResult) -> String {
         ("verdict", result.verdict.as_str()),
         ("replay", &info.replay_command),
     ] {
-        let _ = writeln!(out, "      <property name=\"{name}\" value=\"{}\"/>", xml(value));
+        let _ = writeln!(out, "      <property name=\"{name}\" value=\"{}\"/>", markup(value));
     }
     let _ = writeln!(out, "    </properties>");
     for (name, part) in &cases {
@@ -67,8 +67,8 @@ fn write_case(out: &mut String, info: &RunInfo, name: &str, part: &CheckResult) 
     let _ = write!(
         out,
         "    <testcase classname=\"fuzz_dist.{}\" name=\"{}\" time=\"{:.3}\"",
-        xml(&info.name),
-        xml(name),
+        markup(&info.name),
+        markup(name),
         part.elapsed_ms / 1000.0
     );
     let element = match part.verdict {
@@ -89,7 +89,7 @@ fn write_case(out: &mut String, info: &RunInfo, name: &str, part: &CheckResult) 
         out,
         ">\n      <{element} type=\"{}\" message=\"{}\">{}</{element}>\n    </testcase>",
         part.verdict.as_str(),
-        xml(&part.reason),
-        xml(&clip(&body, BODY_CHAR_COUNT_MAX))
+        markup(&part.reason),
+        markup(&clip(&body, BODY_CHAR_COUNT_MAX))
     );
 }

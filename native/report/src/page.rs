@@ -12,7 +12,7 @@ use crate::analyse::Summary;
 use crate::evidence::{COUNTER_EXAMPLE_COUNT_MAX, CounterExample, counter_examples};
 use crate::info::RunInfo;
 use crate::sample::Sample;
-use crate::text::{clip, html, script_safe, utc};
+use crate::text::{clip, markup, script_safe, utc};
 
 const STYLE: &str = include_str!("../../../priv/assets/report.css");
 /// In the order in which they are put together.
@@ -158,9 +158,9 @@ fn document(info: &RunInfo, result: &CheckResult, data: &str, view: &str) -> Str
          <a href=\"results.json\">results.json</a>, <a href=\"latency-raw.svg\">latency-raw.svg</a>, \
          <a href=\"latency-quantiles.svg\">latency-quantiles.svg</a>, \
          <a href=\"rate.svg\">rate.svg</a>.</p></noscript>\n<main id=\"page\"></main>\n",
-        html(&title),
-        html(&title),
-        html(&clip(&result.reason, TEXT_CHAR_COUNT_MAX)),
+        markup(&title),
+        markup(&title),
+        markup(&clip(&result.reason, TEXT_CHAR_COUNT_MAX)),
     ));
     page.push_str("<script type=\"application/json\" id=\"data\">");
     page.push_str(data);

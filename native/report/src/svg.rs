@@ -8,7 +8,7 @@ use std::fmt::Write;
 use crate::analyse::{Series, Summary};
 use crate::info::RunInfo;
 use crate::sample::{Sample, Share};
-use crate::text::{html, seconds, thousands};
+use crate::text::{markup, seconds, thousands};
 
 const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 400.0;
@@ -55,7 +55,7 @@ impl Frame {
              height=\"{HEIGHT}\" role=\"img\">\n<title>{0}</title>\n<style>{STYLE}</style>\n\
              <rect class=\"bg\" width=\"{WIDTH}\" height=\"{HEIGHT}\"/>\n\
              <text class=\"t\" x=\"{LEFT}\" y=\"20\">{0}</text>\n",
-            html(&format!("{} — {title}", info.name))
+            markup(&format!("{} — {title}", info.name))
         );
         frame.bands(summary);
         frame.axes();
@@ -86,7 +86,7 @@ impl Frame {
                  <title>{}</title></rect>",
                 (right - x).max(1.0),
                 HEIGHT - TOP - BOTTOM,
-                html(&told)
+                markup(&told)
             );
         }
     }
@@ -140,7 +140,7 @@ impl Frame {
                 TOP - 18.0,
                 x + 14.0,
                 TOP - 9.0,
-                html(name)
+                markup(name)
             );
         }
     }

@@ -29,8 +29,9 @@ pub(crate) fn clip(value: &impl Display, char_count_max: usize) -> String {
     clip.text
 }
 
-/// For element content and quoted attributes of HTML and SVG.
-pub(crate) fn html(text: &str) -> String {
+/// For element content and quoted attributes of HTML, SVG and XML 1.0, which has no place for most control
+/// characters, not even escaped.
+pub(crate) fn markup(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -39,18 +40,12 @@ pub(crate) fn html(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
+            '\t' | '\n' | '\r' => escaped.push(c),
+            c if c < ' ' || matches!(c, '\u{FFFE}' | '\u{FFFF}') => escaped.push('\u{FFFD}'),
             c => escaped.push(c),
         }
     }
     escaped
-}
-
-/// The same for XML 1.0, which has no place for most control characters, not even escaped.
-pub(crate) fn xml(text: &str) -> String {
-    let allowed = |c: &char| {
-        matches!(c, '\t' | '\n' | '\r') || (*c >= ' ' && *c != '\u{FFFE}' && *c != '\u{FFFF}')
-    };
-    html(&text.chars().map(|c| if allowed(&c) { c } else { '\u{FFFD}' }).collect::<String>())
 }
 
 /// JSON that may stand inside `<script>`: nothing in it can end the element or open a comment.
@@ -153,12 +148,12 @@ mod tests {
     #[test]
     fn nothing_leaves_its_place() {
         let hostile = "</script><img src=x onerror='alert(1)'>&\"";
-        assert!(!html(hostile).contains(['<', '>', '\'', '"']));
+        assert!(!markup(hostile).contains(['<', '>', '\'', '"']));
         let json = serde_json::to_string(hostile).unwrap();
         let safe = script_safe(&json);
         assert!(!safe.contains(['<', '>', '&']));
         assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), hostile);
-        assert_eq!(xml("a\u{1b}[1m\u{0}<"), "a\u{FFFD}[1m\u{FFFD}&lt;");
+        assert_eq!(markup("a\u{1b}[1m\u{0}<"), "a\u{FFFD}[1m\u{FFFD}&lt;");
         assert_eq!(line("a\u{1b}[31mb\nc", 100), "a·[31mb·c");
         assert_eq!(line("abcdef", 4), "abc…");
     }
