@@ -183,6 +183,8 @@ function counterExamples() {
   const redraw = () => {
     board.replaceChildren();
     if (example.ops.length) board.append(drawExample(example, options, Math.max(320, words.clientWidth - 2)));
+    // An anomaly shows at its end.
+    if (options.context) board.scrollLeft = board.scrollWidth;
   };
   const pick = (index) => {
     example = examples[index];

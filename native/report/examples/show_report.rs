@@ -1,4 +1,4 @@
-//! Writes the report of a made-up run, to look at: `cargo run --example show_report -- DIR [OPERATIONS]`.
+//! Writes the report of a made-up run, to look at: `cargo run --example show_report -- DIR [OPERATIONS | hostile]`.
 //!
 //! Prints what a run would say last, how long the report took and how large it is.
 
@@ -10,8 +10,11 @@ use std::time::Instant;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let dir = arguments.next().ok_or("usage: show_report DIR [OPERATIONS]")?;
-    let operation_count = arguments.next().map_or(Ok(50_000), |text| text.parse())?;
-    let run = support::run(operation_count);
+    let run = match arguments.next().as_deref() {
+        None => support::run(50_000),
+        Some("hostile") => support::hostile(),
+        Some(operation_count) => support::run(operation_count.parse()?),
+    };
     std::fs::create_dir_all(&dir)?;
     let start = Instant::now();
     let written =

@@ -123,7 +123,7 @@ fn counts(info: &RunInfo, summary: &Summary) -> String {
         let (seen, all) = (summary.observed_fault_count(), summary.faults.len());
         parts.push(format!("{seen} of {all} faults took effect"));
     }
-    parts.push(format!("{} s", seconds(info.duration_ns.max(summary.end_ns))));
+    parts.push(format!("{:.1} s", info.duration_ns.max(summary.end_ns) as f64 / 1e9));
     parts.join(", ")
 }
 

@@ -16,7 +16,8 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 44.0;
-/// Points of the scatter chart: more would not be told apart, and make the file heavy.
+/// Points of the scatter chart that are `ok`, and as many that are not: more would not be told apart, and
+/// make the file heavy.
 const POINT_COUNT_MAX: usize = 8_000;
 /// Functions drawn apart.
 const FUNCTION_COUNT_MAX: usize = 6;
@@ -180,9 +181,11 @@ impl Frame {
 pub fn latency_raw(info: &RunInfo, summary: &Summary, sample: &Sample) -> String {
     let lengths = || sample.length_us.iter().filter(|&&us| us >= 0).map(|&us| us as f64 / 1e3);
     let range = decade_range(lengths());
-    let share = Share::new(POINT_COUNT_MAX as u64, sample.ok_kept);
+    let most = POINT_COUNT_MAX as u64;
+    let ok_share = Share::new(most, sample.ok_kept);
+    let not_ok_share = Share::new(most, sample.not_ok_kept);
     let all_drawn = sample.process.len() as u64 == sample.operation_count
-        && sample.ok_kept <= POINT_COUNT_MAX as u64;
+        && sample.ok_kept.max(sample.not_ok_kept) <= most;
     let title = if all_drawn {
         "latency of every operation".to_owned()
     } else {
@@ -199,8 +202,8 @@ pub fn latency_raw(info: &RunInfo, summary: &Summary, sample: &Sample) -> String
             b'f' => FAIL,
             _ => INFO,
         };
-        // What is rare and telling is drawn whole; only `ok` is thinned.
-        if sample.length_us[i] < 0 || (outcome == b'o' && !share.takes(i as u64)) {
+        let share = if outcome == b'o' { &ok_share } else { &not_ok_share };
+        if sample.length_us[i] < 0 || !share.takes(i as u64) {
             continue;
         }
         let (x, y) = (frame.x(start_us as f64 / 1e6), frame.y(sample.length_us[i] as f64 / 1e3));

@@ -7,19 +7,10 @@ mod support;
 
 use std::path::Path;
 
-use fuzz_dist_core::fault::FaultSchedule;
-use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Process, Sym, Value, Verdict};
+use fuzz_dist_core::{CheckResult, History, OpType, Process, Value, Verdict};
 use fuzz_dist_report::analyse::FaultStatus;
 use fuzz_dist_report::{RunInfo, analyse, explain, write};
-use support::{Run, SECOND};
-
-fn empty_schedule() -> FaultSchedule {
-    FaultSchedule { version: 1, seed: 1, nodes: vec![], boundaries: vec![], faults: vec![] }
-}
-
-fn client(time_ns: u64, process: i64, op_type: OpType, f: &str, value: Value) -> Op {
-    Op::new(time_ns as i64, Process::Client(process), op_type, Sym::new(f), value)
-}
+use support::{HOSTILE, Run, SECOND, client, empty_schedule, hostile};
 
 fn files(run: &Run) -> (tempfile::TempDir, Vec<(String, String)>) {
     let dir = tempfile::tempdir().unwrap();
@@ -239,59 +230,6 @@ fn an_empty_history_has_a_report() {
     let summary = analyse(&run.history, &run.schedule);
     let text = explain(&run.info, &summary, &run.history, &run.result, false);
     assert!(text.starts_with("UNKNOWN: no operations\n0 operations"), "{text}");
-}
-
-const HOSTILE: &str = "</script><img src=x onerror=alert(1)><!--<script>\u{2028}\u{1b}[2J\"'&";
-
-fn hostile() -> Run {
-    let value = || Value::str(HOSTILE);
-    let mut down = support::record(
-        SECOND,
-        Process::observer(),
-        "nodedown",
-        support::map(vec![("peer", value()), ("reason", value())]),
-    );
-    down.node = Some(Sym::new(HOSTILE));
-    let mut invoke = client(SECOND, 0, OpType::Invoke, HOSTILE, value());
-    invoke.node = Some(Sym::new(HOSTILE));
-    let mut done = client(2 * SECOND, 0, OpType::Fail, HOSTILE, value());
-    done.error = value();
-    let fault = |f: &str| {
-        let fields = vec![
-            ("id", Value::Int(1)),
-            ("kind", value()),
-            ("effect", value()),
-            ("reason", value()),
-        ];
-        support::record(SECOND, Process::nemesis(), f, support::map(fields))
-    };
-    let ops = vec![fault("fault-applied"), fault("fault-observed"), down, invoke, done];
-    let text = || HOSTILE.to_owned();
-    let mut result = CheckResult::new(HOSTILE, Verdict::Invalid, HOSTILE);
-    result.anomalies.push(Anomaly {
-        name: text(),
-        key: Some(text()),
-        text: text(),
-        // The last two do not exist.
-        ops: vec![3, 4_000, u64::MAX],
-    });
-    result.details = serde_json::json!({ HOSTILE: HOSTILE });
-    result.counts.insert(text(), 1);
-    Run {
-        info: RunInfo {
-            name: text(),
-            run_id: text(),
-            nodes: vec![text()],
-            spec_toml: text(),
-            replay_command: text(),
-            notes: vec![text()],
-            versions: [(text(), text())].into(),
-            ..RunInfo::default()
-        },
-        history: History::new(ops).unwrap(),
-        schedule: empty_schedule(),
-        result,
-    }
 }
 
 #[test]

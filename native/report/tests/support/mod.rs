@@ -429,3 +429,66 @@ fn result(history: &History) -> CheckResult {
         ..CheckResult::default()
     }
 }
+
+pub fn empty_schedule() -> FaultSchedule {
+    FaultSchedule { version: 1, seed: 1, nodes: vec![], boundaries: vec![], faults: vec![] }
+}
+
+pub fn client(time_ns: u64, process: i64, op_type: OpType, f: &str, value: Value) -> Op {
+    Op::new(time_ns as i64, Process::Client(process), op_type, Sym::new(f), value)
+}
+
+/// Text that leaves whatever place it is put in unescaped.
+pub const HOSTILE: &str = "</script><img src=x onerror=alert(1)><!--<script>\u{2028}\u{1b}[2J\"'&";
+
+/// A run in which every text is hostile.
+pub fn hostile() -> Run {
+    let value = || Value::str(HOSTILE);
+    let mut down = record(
+        SECOND,
+        Process::observer(),
+        "nodedown",
+        map(vec![("peer", value()), ("reason", value())]),
+    );
+    down.node = Some(Sym::new(HOSTILE));
+    let mut invoke = client(SECOND, 0, OpType::Invoke, HOSTILE, value());
+    invoke.node = Some(Sym::new(HOSTILE));
+    let mut done = client(2 * SECOND, 0, OpType::Fail, HOSTILE, value());
+    done.error = value();
+    let fault = |f: &str| {
+        let fields = vec![
+            ("id", Value::Int(1)),
+            ("kind", value()),
+            ("effect", value()),
+            ("reason", value()),
+        ];
+        record(SECOND, Process::nemesis(), f, map(fields))
+    };
+    let ops = vec![fault("fault-applied"), fault("fault-observed"), down, invoke, done];
+    let text = || HOSTILE.to_owned();
+    let mut result = CheckResult::new(HOSTILE, Verdict::Invalid, HOSTILE);
+    result.anomalies.push(Anomaly {
+        name: text(),
+        key: Some(text()),
+        text: text(),
+        // The last two do not exist.
+        ops: vec![3, 4_000, u64::MAX],
+    });
+    result.details = serde_json::json!({ HOSTILE: HOSTILE });
+    result.counts.insert(text(), 1);
+    Run {
+        info: RunInfo {
+            name: text(),
+            run_id: text(),
+            nodes: vec![text()],
+            spec_toml: text(),
+            replay_command: text(),
+            notes: vec![text()],
+            versions: [(text(), text())].into(),
+            ..RunInfo::default()
+        },
+        history: History::new(ops).unwrap(),
+        schedule: empty_schedule(),
+        result,
+    }
+}
