@@ -1,1 +1,150 @@
-fn main() {}
+//! What the link plane costs and how exact it is: `cargo bench -p fuzz_dist_nemesis --bench plane`.
+//!
+//! A pair of stock nodes through the plane against a pair of stock nodes connected directly, in rounds
+//! that alternate, so that the ratio does not depend on what else the machine does; and 500 scheduled
+//! faults while calls run.
+
+#[path = "../tests/plane/support.rs"]
+mod support;
+
+use std::sync::mpsc;
+use std::thread;
+
+use fuzz_dist_core::clock::monotonic_ns;
+use fuzz_dist_core::fault::FaultKind;
+
+use support::{Node, TestPlane, both, eventually, full_name, link};
+
+const ROUNDS: usize = 5;
+const CALLS: u32 = 20_000;
+const MESSAGES: u32 = 4_000;
+const MESSAGE_LEN: u32 = 65_536;
+
+/// Loads compiled loops: interpreted ones would cost as much as a call.
+const LOAD: &str = r#"
+    Forms = [begin {ok, T, _} = erl_scan:string(S), {ok, F} = erl_parse:parse_form(T), F end || S <- [
+        "-module(loops).",
+        "-export([calls/2, messages/3, loop/2, sink/0]).",
+        "calls(Node, N) -> {Us, _} = timer:tc(fun() -> loop(Node, N) end), Us.",
+        "loop(_, 0) -> ok; loop(Node, N) -> Node = erpc:call(Node, erlang, node, []), loop(Node, N - 1).",
+        "sink() -> receive {done, From} -> From ! done, sink(); _ -> sink() end.",
+        "messages(Node, N, Len) -> Bin = binary:copy(<<7>>, Len), Sink = spawn(Node, loops, sink, []),
+            {Us, _} = timer:tc(fun() -> [Sink ! Bin || _ <- lists:seq(1, N)], Sink ! {done, self()},
+            receive done -> ok end end), exit(Sink, kill), Us."
+    ]],
+    {ok, Module, Beam} = compile:forms(Forms),
+    {module, _} = code:load_binary(Module, "loops", Beam), ok
+"#;
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn loaded_pair(names: [(&str, u16); 2]) -> Vec<Node> {
+    let mut nodes = Node::start_many(&names);
+    for node in &mut nodes {
+        assert_eq!(node.eval(LOAD), "ok");
+    }
+    nodes[0].connect(names[1].0);
+    nodes
+}
+
+fn per_s(node: &mut Node, expression: &str, count: f64) -> f64 {
+    let elapsed_us: f64 = node.eval(expression).parse().expect("microseconds");
+    count / elapsed_us * 1e6
+}
+
+fn main() {
+    let plane = TestPlane::start();
+    let client = &plane.client;
+    let tool = client.add_tool().unwrap();
+    let (a, b) = (client.add_node("a").unwrap(), client.add_node("b").unwrap());
+    let mut through = loaded_pair([("a", a), ("b", b)]);
+    let mut direct = loaded_pair([("c", tool), ("d", tool)]);
+
+    let (mut calls, mut megabytes) = ([vec![], vec![]], [vec![], vec![]]);
+    for _ in 0..ROUNDS {
+        for (index, pair, peer) in [(0, &mut through, "b"), (1, &mut direct, "d")] {
+            let call = format!("loops:calls('{}', {CALLS})", full_name(peer));
+            calls[index].push(per_s(&mut pair[0], &call, f64::from(CALLS)));
+            let send = format!("loops:messages('{}', {MESSAGES}, {MESSAGE_LEN})", full_name(peer));
+            let total = f64::from(MESSAGES) * f64::from(MESSAGE_LEN) / 1e6;
+            megabytes[index].push(per_s(&mut pair[0], &send, total));
+        }
+    }
+    let [calls_through, calls_direct] = calls.map(median);
+    let [bytes_through, bytes_direct] = megabytes.map(median);
+    println!(
+        "erpc/s, 1 caller, median of {ROUNDS}: plane {calls_through:.0} ({:.1} us), direct \
+         {calls_direct:.0} ({:.1} us), ratio {:.2}",
+        1e6 / calls_through,
+        1e6 / calls_direct,
+        calls_through / calls_direct
+    );
+    println!(
+        "MB/s of {MESSAGE_LEN}-byte messages: plane {bytes_through:.0}, direct {bytes_direct:.0}, \
+         ratio {:.2}",
+        bytes_through / bytes_direct
+    );
+    precision(&plane, &mut through[0]);
+}
+
+/// 500 faults, 4 ms apart, while calls run on another pair's link.
+fn precision(plane: &TestPlane, caller: &mut Node) {
+    for short in ["e", "f", "g"] {
+        plane.client.add_node(short).unwrap();
+    }
+    let links: Vec<_> = ["e", "f", "g", "b"].iter().flat_map(|other| both("a", other)).collect();
+    caller.eval(&format!("spawn(fun() -> loops:calls('{}', 1000000) end), ok", full_name("b")));
+    let client = &plane.client;
+    let start_ns = monotonic_ns() + 50_000_000;
+    let (sender, late) = mpsc::channel();
+    thread::scope(|scope| {
+        for fault in 1..=500u32 {
+            let at_ns = start_ns + u64::from(fault) * 4_000_000;
+            let (sender, links) = (sender.clone(), &links);
+            scope.spawn(move || {
+                let kind = FaultKind::Delay { latency_ms: 1, jitter_ms: 0 };
+                let applied = client.apply(fault, links, None, &kind, Some(at_ns)).unwrap();
+                sender.send(applied.monotonic_ns - at_ns).unwrap();
+                client.heal(fault, None).unwrap();
+            });
+        }
+    });
+    let mut late_ns: Vec<u64> = late.try_iter().collect();
+    late_ns.sort_unstable();
+    let quantile_us = |q: f64| late_ns[((late_ns.len() - 1) as f64 * q) as usize] as f64 / 1e3;
+    println!(
+        "{} faults of {} links under load, scheduled against applied: p50 {:.1} us, p99 {:.1} us, \
+         max {:.1} us",
+        late_ns.len(),
+        links.len(),
+        quantile_us(0.5),
+        quantile_us(0.99),
+        quantile_us(1.0)
+    );
+
+    // From the change of policy until bytes flow again.
+    let mut heal_us = Vec::new();
+    for fault in 1_000..1_050 {
+        client.apply(fault, &both("a", "b"), None, &FaultKind::Hold, None).unwrap();
+        eventually("bytes are held", || {
+            (plane.stats("a", "b", "dist").counts.bytes_held > 0
+                || plane.stats("b", "a", "dist").counts.bytes_held > 0)
+                .then_some(())
+        });
+        let before = plane.stats("a", "b", "dist").counts.last_data_monotonic_ns;
+        let healed_ns = client.heal(fault, None).unwrap().monotonic_ns;
+        let after = eventually("bytes flow", || {
+            let links = [link("a", "b"), link("b", "a")];
+            let last = links.map(|l| plane.stats(&l.from, &l.to, "dist").counts);
+            (last[0].last_data_monotonic_ns > before).then_some(last[0].last_data_monotonic_ns)
+        });
+        heal_us.push(after.saturating_sub(healed_ns) as f64 / 1e3);
+    }
+    println!(
+        "hold healed to bytes seen flowing (upper bound, polled): median {:.0} us",
+        median(heal_us)
+    );
+}
