@@ -9,6 +9,7 @@ pub mod etf;
 pub mod fault;
 pub mod history;
 pub mod history_file;
+pub mod interop;
 pub mod op;
 pub mod seed;
 pub mod spec;

@@ -1,0 +1,212 @@
+//! An operation while its keys are being read, in whatever order they come.
+
+use std::sync::Arc;
+
+use super::error::{ShapeError, shown};
+use crate::op::{Op, OpType, Process};
+use crate::sym::{Sym, SymTableFull};
+use crate::value::Value;
+
+/// A key of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Key {
+    Type,
+    Process,
+    F,
+    Value,
+    Time,
+    Index,
+    Error,
+    Node,
+    Extra(Sym),
+}
+
+impl Key {
+    /// The key of that name, without the colon; `None` for those that only this history knows.
+    pub fn known(name: &str) -> Option<Key> {
+        Some(match name {
+            "type" => Key::Type,
+            "process" => Key::Process,
+            "f" => Key::F,
+            "value" => Key::Value,
+            "time" => Key::Time,
+            "index" => Key::Index,
+            "error" => Key::Error,
+            "node" => Key::Node,
+            _ => return None,
+        })
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Key::Type => 1,
+            Key::Process => 2,
+            Key::F => 4,
+            Key::Value => 8,
+            Key::Time => 16,
+            Key::Index => 32,
+            Key::Error => 64,
+            Key::Node => 128,
+            Key::Extra(_) => 0,
+        }
+    }
+}
+
+/// The names of the types, so that comparing needs no text.
+#[derive(Debug)]
+pub(super) struct TypeNames([(Sym, OpType); 4]);
+
+impl TypeNames {
+    pub fn new() -> TypeNames {
+        TypeNames(
+            [OpType::Invoke, OpType::Ok, OpType::Fail, OpType::Info]
+                .map(|op_type| (Sym::new(op_type.as_str()), op_type)),
+        )
+    }
+
+    fn parse(&self, value: &Value) -> Option<OpType> {
+        match value {
+            Value::Sym(sym) => self.0.iter().find(|(name, _)| name == sym).map(|(_, op)| *op),
+            Value::Str(text) => OpType::parse(text),
+            _ => None,
+        }
+    }
+}
+
+/// What has been read of an operation.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    seen: u8,
+    op_type: Option<OpType>,
+    process: Option<Process>,
+    pub f: Option<Sym>,
+    value: Value,
+    time_ns: Option<i64>,
+    pub index: Option<i64>,
+    error: Value,
+    node: Option<Sym>,
+    extra: Vec<(Sym, Value)>,
+}
+
+impl Draft {
+    /// Takes one key with its value.
+    pub fn set(&mut self, key: Key, value: Value, types: &TypeNames) -> Result<(), ShapeError> {
+        if self.seen & key.bit() != 0 {
+            return Err(ShapeError::DuplicateKey { key: key_name(key).to_owned() });
+        }
+        self.seen |= key.bit();
+        match key {
+            Key::Type => match types.parse(&value) {
+                Some(op_type) => self.op_type = Some(op_type),
+                None if value.is_nil() => {}
+                None => return Err(ShapeError::unknown_type(&value)),
+            },
+            Key::Process => self.process = process(&value)?,
+            Key::F => self.f = name(&value)?,
+            Key::Value => self.value = value,
+            Key::Time => self.time_ns = integer(":time", " of nanoseconds", &value)?,
+            Key::Index => self.index = integer(":index", "", &value)?,
+            Key::Error => self.error = value,
+            Key::Node => match &value {
+                Value::Nil => {}
+                Value::Sym(_) | Value::Str(_) => self.node = name(&value)?,
+                // Some suites keep something else there: it is not lost.
+                _ => self.extra.push((Sym::new("node"), value)),
+            },
+            Key::Extra(sym) => {
+                if self.extra.iter().any(|(known, _)| *known == sym) {
+                    return Err(ShapeError::DuplicateKey { key: format!(":{sym}") });
+                }
+                self.extra.push((sym, value));
+            }
+        }
+        Ok(())
+    }
+
+    /// The operation, if it is one. Its index is given by the history.
+    pub fn finish(self) -> Result<Op, ShapeError> {
+        let essential = Key::Type.bit() | Key::Process.bit() | Key::F.bit();
+        if self.seen & essential == 0 {
+            return Err(ShapeError::NotAnOperation { keys: self.keys() });
+        }
+        Ok(Op {
+            index: 0,
+            time_ns: self.time_ns.unwrap_or(-1),
+            op_type: self.op_type.ok_or(ShapeError::NoType)?,
+            process: self.process.ok_or(ShapeError::NoProcess)?,
+            f: match self.f {
+                Some(f) => f,
+                None => no_f(),
+            },
+            value: self.value,
+            error: self.error,
+            node: self.node,
+            extra: (!self.extra.is_empty()).then(|| Arc::new(self.extra)),
+        })
+    }
+
+    fn keys(&self) -> String {
+        const SHOWN_MAX: usize = 6;
+        let known = [Key::Value, Key::Time, Key::Index, Key::Error, Key::Node];
+        let known = known.iter().filter(|key| self.seen & key.bit() != 0);
+        let mut keys: Vec<String> = known.map(|&key| key_name(key).to_owned()).collect();
+        keys.extend(self.extra.iter().map(|(sym, _)| format!(":{sym}")));
+        if keys.is_empty() {
+            return "none".to_owned();
+        }
+        let more = if keys.len() > SHOWN_MAX { " …" } else { "" };
+        keys.truncate(SHOWN_MAX);
+        keys.join(" ") + more
+    }
+}
+
+/// What stands for a missing `:f`; written back as `nil`.
+pub(super) fn no_f() -> Sym {
+    Sym::new("nil")
+}
+
+fn key_name(key: Key) -> &'static str {
+    match key {
+        Key::Type => ":type",
+        Key::Process => ":process",
+        Key::F => ":f",
+        Key::Value => ":value",
+        Key::Time => ":time",
+        Key::Index => ":index",
+        Key::Error => ":error",
+        Key::Node => ":node",
+        Key::Extra(_) => "another key",
+    }
+}
+
+fn process(value: &Value) -> Result<Option<Process>, ShapeError> {
+    match value {
+        Value::Int(number) => Ok(Some(Process::Client(*number))),
+        Value::Nil => Ok(None),
+        Value::Sym(sym) => Ok(Some(Process::Named(*sym))),
+        Value::Str(text) => Ok(Some(Process::Named(Sym::try_new(text)?))),
+        other => Err(ShapeError::BadProcess { found: shown(other) }),
+    }
+}
+
+/// A function or node. A composed nemesis in Jepsen may name its functions by data: that is its text.
+fn name(value: &Value) -> Result<Option<Sym>, SymTableFull> {
+    match value {
+        Value::Nil => Ok(None),
+        Value::Sym(sym) => Ok(Some(*sym)),
+        Value::Str(text) => Sym::try_new(text).map(Some),
+        other => Sym::try_new(&super::edn_of_value(other)).map(Some),
+    }
+}
+
+fn integer(
+    key: &'static str,
+    unit: &'static str,
+    value: &Value,
+) -> Result<Option<i64>, ShapeError> {
+    match value {
+        Value::Int(n) => Ok(Some(*n)),
+        Value::Nil => Ok(None),
+        other => Err(ShapeError::NotAnInteger { key, unit, found: shown(other) }),
+    }
+}

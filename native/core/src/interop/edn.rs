@@ -1,0 +1,563 @@
+//! A reader of EDN: bytes straight to values, without tokens in between.
+//!
+//! Reads what Clojure's `clojure.edn/read` reads, and a little more that histories contain. Keywords and
+//! symbols become [`Value::Sym`], characters strings of one character, vectors and lists
+//! [`Value::List`], ratios floats. Of tags, `#atom`, `#bytes` and `#etf` are our own, `#inst` and
+//! `#uuid` keep their text, and any other tag is dropped and counted, its value kept.
+//!
+//! The format: <https://github.com/edn-format/edn>.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::DEPTH_MAX;
+use super::error::ShapeError;
+use crate::etf::names::NameCache;
+use crate::etf::{self, Limits};
+use crate::sym::SymTableFull;
+use crate::value::Value;
+
+/// What is wrong with a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// What was found and what was expected.
+    Syntax(String),
+    /// The text ends inside this.
+    Truncated(&'static str),
+    /// Good data, but not an operation.
+    Shape(ShapeError),
+    /// Too many names.
+    Names(SymTableFull),
+}
+
+/// Why a text cannot be read, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseError {
+    /// The byte at which it shows.
+    pub offset: usize,
+    /// The byte at which the incomplete thing begins, when the text ends too early.
+    pub(super) opened: Option<usize>,
+    pub(super) problem: Problem,
+}
+
+impl std::fmt::Display for ParseError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.problem {
+            Problem::Syntax(message) => write!(f, "byte {}: {message}", self.offset),
+            Problem::Truncated(inside) => write!(f, "the text ends inside {inside}"),
+            Problem::Shape(error) => write!(f, "byte {}: {error}", self.offset),
+            Problem::Names(error) => write!(f, "byte {}: {error}", self.offset),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Boxed, so that the good case stays small.
+pub(super) type Parsed<T> = Result<T, Box<ParseError>>;
+
+/// Reads one value that fills the text: an option of a command, a value in a test.
+pub fn parse_edn_value(text: &str) -> Result<Value, ParseError> {
+    let mut parser = Parser::new(text);
+    let value = parser.form(0).map_err(|error| *error)?;
+    parser.skip_blank().map_err(|error| *error)?;
+    if parser.at < text.len() {
+        return Err(*parser.unexpected("the end of the value"));
+    }
+    Ok(value)
+}
+
+/// What a byte means between tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Token,
+    Blank,
+    Delimiter,
+}
+
+const CLASSES: [Class; 256] = {
+    let mut classes = [Class::Token; 256];
+    let mut byte = 0;
+    while byte <= 0x20 {
+        classes[byte] = Class::Blank;
+        byte += 1;
+    }
+    classes[b',' as usize] = Class::Blank;
+    let delimiters = b"\"();[]^{}\\";
+    let mut i = 0;
+    while i < delimiters.len() {
+        classes[delimiters[i] as usize] = Class::Delimiter;
+        i += 1;
+    }
+    classes
+};
+
+/// A position in a text.
+pub(super) struct Parser<'a> {
+    pub text: &'a str,
+    bytes: &'a [u8],
+    pub at: usize,
+    pub names: NameCache,
+    /// Tags that were dropped, with how often.
+    pub dropped_tags: BTreeMap<String, usize>,
+    pub ratio_count: usize,
+}
+
+impl<'a> Parser<'a> {
+    pub fn new(text: &'a str) -> Parser<'a> {
+        Parser {
+            text,
+            bytes: text.as_bytes(),
+            at: 0,
+            names: NameCache::new(),
+            dropped_tags: BTreeMap::new(),
+            ratio_count: 0,
+        }
+    }
+
+    pub fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// Moves over blanks, commas, comments and discarded forms.
+    pub fn skip_blank(&mut self) -> Parsed<()> {
+        loop {
+            match self.peek() {
+                Some(byte) if CLASSES[usize::from(byte)] == Class::Blank => self.at += 1,
+                Some(b';') => self.skip_line(),
+                Some(b'#') if self.bytes.get(self.at + 1) == Some(&b'_') => {
+                    let start = self.at;
+                    self.at += 2;
+                    self.inside(start, "a discarded form", |parser| parser.form(1))?;
+                }
+                // A script's first line.
+                Some(b'#') if self.bytes.get(self.at + 1) == Some(&b'!') => self.skip_line(),
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn skip_line(&mut self) {
+        let rest = &self.bytes[self.at..];
+        self.at += rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+    }
+
+    /// Moves over a keyword, symbol or number and gives its text.
+    pub fn token(&mut self) -> &'a str {
+        let start = self.at;
+        while let Some(byte) = self.peek()
+            && CLASSES[usize::from(byte)] == Class::Token
+        {
+            self.at += 1;
+        }
+        &self.text[start..self.at]
+    }
+
+    /// Reads one value.
+    pub fn form(&mut self, depth: usize) -> Parsed<Value> {
+        self.skip_blank()?;
+        let start = self.at;
+        let Some(byte) = self.peek() else {
+            return Err(self.ends(start, "a value"));
+        };
+        match byte {
+            b'0'..=b'9' => self.number(),
+            b'+' | b'-' if self.bytes.get(self.at + 1).is_some_and(u8::is_ascii_digit) => {
+                self.number()
+            }
+            b':' => self.keyword().map(Value::Sym),
+            b'"' => self.string().map(Value::str),
+            b'[' => self.sequence(b']', "a vector", depth).map(Value::list),
+            b'(' => self.sequence(b')', "a list", depth).map(Value::list),
+            b'{' => self.map(depth).map(Value::map),
+            b'#' => self.dispatch(depth),
+            b'\\' => self.character(),
+            b'^' => {
+                self.at += 1;
+                self.enter(start, depth)?;
+                self.form(depth + 1)?;
+                self.form(depth + 1)
+            }
+            b']' | b')' | b'}' => Err(self.unexpected("a value")),
+            _ => self.symbol(),
+        }
+    }
+
+    pub fn keyword(&mut self) -> Parsed<crate::sym::Sym> {
+        let start = self.at;
+        self.at += 1;
+        let name = self.token();
+        if name.is_empty() {
+            self.at = start;
+            return Err(
+                self.syntax(start, "a keyword without a name (a colon and nothing behind it)")
+            );
+        }
+        self.names.sym(name).map_err(|full| self.full(start, full))
+    }
+
+    fn symbol(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        match self.token() {
+            "nil" => Ok(Value::Nil),
+            "true" => Ok(Value::Bool(true)),
+            "false" => Ok(Value::Bool(false)),
+            name => {
+                let sym = self.names.sym(name).map_err(|full| self.full(start, full))?;
+                Ok(Value::Sym(sym))
+            }
+        }
+    }
+
+    fn number(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        let negative = self.bytes[start] == b'-';
+        let mut at = start + usize::from(matches!(self.bytes[start], b'+' | b'-'));
+        let first = at;
+        let mut n: i64 = 0;
+        // Eighteen digits cannot overflow; anything longer or stranger goes the long way.
+        while let Some(&byte) = self.bytes.get(at)
+            && byte.is_ascii_digit()
+            && at - first < 18
+        {
+            n = n * 10 + i64::from(byte - b'0');
+            at += 1;
+        }
+        let ends =
+            self.bytes.get(at).is_none_or(|&byte| CLASSES[usize::from(byte)] != Class::Token);
+        let plain = ends && (self.bytes[first] != b'0' || at == first + 1);
+        if plain {
+            self.at = at;
+            return Ok(Value::Int(if negative { -n } else { n }));
+        }
+        let token = self.token();
+        match super::edn_number::parse(token) {
+            Some((value, is_ratio)) => {
+                self.ratio_count += usize::from(is_ratio);
+                Ok(value)
+            }
+            None => {
+                let shown: String = token.chars().take(40).collect();
+                Err(self.syntax(start, &format!("{shown} is not a number")))
+            }
+        }
+    }
+
+    fn string(&mut self) -> Parsed<String> {
+        let start = self.at;
+        self.at += 1;
+        let mut text = String::new();
+        loop {
+            let from = self.at;
+            let rest = &self.bytes[from..];
+            let Some(length) = rest.iter().position(|&byte| byte == b'"' || byte == b'\\') else {
+                self.at = self.bytes.len();
+                return Err(self.ends(start, "a string"));
+            };
+            self.at += length;
+            text.push_str(&self.text[from..self.at]);
+            self.at += 1;
+            if self.bytes[self.at - 1] == b'"' {
+                return Ok(text);
+            }
+            text.push(self.escape(start)?);
+        }
+    }
+
+    /// What stands for the characters behind a backslash in a string.
+    fn escape(&mut self, string: usize) -> Parsed<char> {
+        let backslash = self.at - 1;
+        let Some(byte) = self.peek() else {
+            return Err(self.ends(string, "a string"));
+        };
+        self.at += 1;
+        Ok(match byte {
+            b't' => '\t',
+            b'r' => '\r',
+            b'n' => '\n',
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'"' | b'\\' | b'/' => char::from(byte),
+            b'u' => return self.unicode_escape(backslash),
+            b'0'..=b'7' => {
+                let digits = self.bytes[self.at - 1..].iter().take(3);
+                let digits = digits.take_while(|byte| matches!(byte, b'0'..=b'7'));
+                let (count, code) = digits.fold((0, 0u32), |(count, code), byte| {
+                    (count + 1, code * 8 + u32::from(byte - b'0'))
+                });
+                self.at += count - 1;
+                char::from_u32(code).unwrap_or('\u{fffd}')
+            }
+            _ => return Err(self.syntax(backslash, "an unknown escape in a string")),
+        })
+    }
+
+    fn unicode_escape(&mut self, backslash: usize) -> Parsed<char> {
+        let wrong = |parser: &Parser<'_>| {
+            parser.syntax(backslash, "\\u in a string needs four hexadecimal digits of a character")
+        };
+        let unit = self.four_hex().ok_or_else(|| wrong(self))?;
+        // Characters outside the first plane are written as two halves.
+        if (0xd800..0xdc00).contains(&unit) && self.text[self.at..].starts_with("\\u") {
+            self.at += 2;
+            let low = self.four_hex().filter(|low| (0xdc00..0xe000).contains(low));
+            let low = low.ok_or_else(|| wrong(self))?;
+            let code = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+            return char::from_u32(code).ok_or_else(|| wrong(self));
+        }
+        char::from_u32(unit).ok_or_else(|| wrong(self))
+    }
+
+    fn four_hex(&mut self) -> Option<u32> {
+        let digits = self.bytes.get(self.at..self.at + 4)?;
+        let unit = digits
+            .iter()
+            .try_fold(0, |code, &byte| Some(code * 16 + char::from(byte).to_digit(16)?))?;
+        self.at += 4;
+        Some(unit)
+    }
+
+    fn character(&mut self) -> Parsed<Value> {
+        let start = self.at;
+        self.at += 1;
+        let Some(first) = self.text[self.at..].chars().next() else {
+            return Err(self.ends(start, "a character"));
+        };
+        self.at += first.len_utf8();
+        // A delimiter is a character too, but what follows it is not part of it.
+        let mut name = first.to_string();
+        name.push_str(self.token());
+        let hex = |digits: &str| u32::from_str_radix(digits, 16).ok().and_then(char::from_u32);
+        let found = match name.as_str() {
+            "newline" => Some('\n'),
+            "space" => Some(' '),
+            "tab" => Some('\t'),
+            "return" => Some('\r'),
+            "backspace" => Some('\u{8}'),
+            "formfeed" => Some('\u{c}'),
+            name if name.chars().count() == 1 => Some(first),
+            name if name.len() == 5 && first == 'u' => hex(&name[1..]),
+            _ => None,
+        };
+        match found {
+            Some(character) => Ok(Value::str(character.to_string())),
+            None => Err(self.syntax(start, &format!("\\{name} is not a character"))),
+        }
+    }
+
+    pub fn enter(&self, start: usize, depth: usize) -> Parsed<()> {
+        if depth < DEPTH_MAX {
+            return Ok(());
+        }
+        Err(self
+            .syntax(start, &format!("data nests deeper than {DEPTH_MAX} levels: not a history")))
+    }
+
+    fn sequence(&mut self, close: u8, what: &'static str, depth: usize) -> Parsed<Vec<Value>> {
+        let start = self.at;
+        self.enter(start, depth)?;
+        self.at += 1;
+        let mut items = Vec::new();
+        while !self.closes(start, close, what)? {
+            items.push(self.inside(start, what, |parser| parser.form(depth + 1))?);
+        }
+        Ok(items)
+    }
+
+    /// Moves over blanks and, when it stands there, the closing delimiter.
+    pub fn closes(&mut self, start: usize, close: u8, what: &'static str) -> Parsed<bool> {
+        self.inside(start, what, Parser::skip_blank)?;
+        match self.peek() {
+            None => Err(self.ends(start, what)),
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(byte @ (b']' | b')' | b'}')) => {
+                let (found, close) = (char::from(byte), char::from(close));
+                let line = 1 + self.bytes[..start].iter().filter(|&&byte| byte == b'\n').count();
+                let message = format!(
+                    "found {found}, expected {close} to close {what} that begins in line {line}"
+                );
+                Err(self.syntax(self.at, &message))
+            }
+            Some(_) => Ok(false),
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Parsed<Vec<(Value, Value)>> {
+        const WHAT: &str = "a map";
+        let start = self.at;
+        self.enter(start, depth)?;
+        self.at += 1;
+        let mut pairs = Vec::new();
+        while !self.closes(start, b'}', WHAT)? {
+            let key = self.inside(start, WHAT, |parser| parser.form(depth + 1))?;
+            if self.closes(start, b'}', WHAT)? {
+                let message = "a map with a key that has no value";
+                return Err(self.syntax(self.at - 1, message));
+            }
+            let value = self.inside(start, WHAT, |parser| parser.form(depth + 1))?;
+            pairs.push((key, value));
+        }
+        Ok(pairs)
+    }
+
+    /// Something that begins with `#`.
+    fn dispatch(&mut self, depth: usize) -> Parsed<Value> {
+        let start = self.at;
+        match self.bytes.get(self.at + 1) {
+            Some(b'{') => {
+                self.at += 1;
+                self.sequence(b'}', "a set", depth).map(Value::set)
+            }
+            Some(b'"') => {
+                self.at += 1;
+                self.string().map(Value::str)
+            }
+            Some(b'#') => {
+                self.at += 2;
+                match self.token() {
+                    "Inf" => Ok(Value::Float(f64::INFINITY)),
+                    "-Inf" => Ok(Value::Float(f64::NEG_INFINITY)),
+                    "NaN" => Ok(Value::Float(f64::NAN)),
+                    _ => Err(self.syntax(start, "## is followed by Inf, -Inf or NaN")),
+                }
+            }
+            Some(b':') => self.namespaced_map(depth),
+            Some(b'^') => {
+                self.at += 1;
+                self.form(depth)
+            }
+            _ => self.tagged(depth),
+        }
+    }
+
+    /// `#:a{:b 1}` is `{:a/b 1}`.
+    fn namespaced_map(&mut self, depth: usize) -> Parsed<Value> {
+        let start = self.at;
+        self.at += 2;
+        let namespace = self.token();
+        self.skip_blank()?;
+        if namespace.is_empty() || self.peek() != Some(b'{') {
+            return Err(self.syntax(start, "#: is followed by a namespace and a map"));
+        }
+        let mut pairs = self.map(depth)?;
+        for (key, _) in &mut pairs {
+            let Value::Sym(sym) = key else { continue };
+            let name = sym.as_str();
+            let qualified = match name.strip_prefix("_/") {
+                Some(bare) => bare.to_owned(),
+                None if name.contains('/') => continue,
+                None => format!("{namespace}/{name}"),
+            };
+            *sym = self.names.sym(&qualified).map_err(|full| self.full(start, full))?;
+        }
+        Ok(Value::map(pairs))
+    }
+
+    /// The name of a tag; what it tags follows.
+    pub fn tag(&mut self) -> Parsed<&'a str> {
+        let start = self.at;
+        self.at += 1;
+        let tag = self.token();
+        if tag.is_empty() {
+            self.at = start;
+            return Err(self.unexpected("a tag, a set or a value"));
+        }
+        Ok(tag)
+    }
+
+    fn tagged(&mut self, depth: usize) -> Parsed<Value> {
+        let start = self.at;
+        let tag = self.tag()?;
+        self.enter(start, depth)?;
+        let value = self.inside(start, "a tagged value", |parser| parser.form(depth + 1))?;
+        match (tag, value) {
+            ("inst" | "uuid", text @ Value::Str(_)) => Ok(text),
+            ("atom", Value::Str(name)) => match name.as_str() {
+                "nil" => Ok(Value::Nil),
+                name => {
+                    let sym = self.names.sym(name).map_err(|full| self.full(start, full))?;
+                    Ok(Value::Sym(sym))
+                }
+            },
+            ("bytes", Value::Str(hex)) => match unhex(&hex) {
+                Some(bytes) => Ok(Value::Bytes(Arc::new(bytes))),
+                None => {
+                    Err(self.syntax(start, "#bytes is followed by hexadecimal digits in quotes"))
+                }
+            },
+            ("etf", Value::Str(hex)) => self.etf(start, &hex),
+            (tag, value) => {
+                *self.dropped_tags.entry(tag.to_owned()).or_default() += 1;
+                Ok(value)
+            }
+        }
+    }
+
+    /// A term that only the BEAM understands. It is read as from the network, so that nothing
+    /// malformed reaches a node.
+    fn etf(&self, start: usize, hex: &str) -> Parsed<Value> {
+        let bytes = unhex(hex).ok_or_else(|| {
+            self.syntax(start, "#etf is followed by hexadecimal digits in quotes")
+        })?;
+        etf::decode(&bytes, &Limits::default())
+            .map_err(|error| self.syntax(start, &format!("#etf does not hold a term: {error}")))
+    }
+
+    /// Runs `work`; if the text ends in it before anything of its own was opened, that is the end of
+    /// what is named here.
+    pub fn inside<T>(
+        &mut self,
+        start: usize,
+        what: &'static str,
+        work: impl FnOnce(&mut Parser<'a>) -> Parsed<T>,
+    ) -> Parsed<T> {
+        work(self).map_err(|mut error| {
+            if error.problem == Problem::Truncated("a value") {
+                error.problem = Problem::Truncated(what);
+                error.opened = Some(start);
+            }
+            error
+        })
+    }
+
+    pub fn syntax(&self, offset: usize, message: &str) -> Box<ParseError> {
+        Box::new(ParseError { offset, opened: None, problem: Problem::Syntax(message.to_owned()) })
+    }
+
+    pub fn full(&self, offset: usize, full: SymTableFull) -> Box<ParseError> {
+        Box::new(ParseError { offset, opened: None, problem: Problem::Names(full) })
+    }
+
+    pub fn ends(&self, opened: usize, inside: &'static str) -> Box<ParseError> {
+        Box::new(ParseError {
+            offset: self.bytes.len(),
+            opened: Some(opened),
+            problem: Problem::Truncated(inside),
+        })
+    }
+
+    /// An error about what stands here.
+    pub fn unexpected(&self, expected: &str) -> Box<ParseError> {
+        let rest = &self.text[self.at..];
+        let found: String = rest.chars().take_while(|c| *c != '\n').take(30).collect();
+        self.syntax(self.at, &format!("found {found:?}, expected {expected}"))
+    }
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits
+        .chunks_exact(2)
+        .map(|pair| {
+            let high = char::from(pair[0]).to_digit(16)?;
+            let low = char::from(pair[1]).to_digit(16)?;
+            u8::try_from(high * 16 + low).ok()
+        })
+        .collect()
+}
