@@ -5,8 +5,8 @@
 %% <ol>
 %% <li>the node agent, always (`FUZZ_DIST_CORE', `_TOKEN', `_NODE', `_RUN');</li>
 %% <li>`FUZZ_DIST_APP=name[,name...]': the user's applications with all they depend on;</li>
-%% <li>`FUZZ_DIST_WORKER=1': Elixir and the worker, which performs operations. It connects last, so
-%% that a worker means an application that is up.</li>
+%% <li>Elixir and the worker, which performs operations, unless `FUZZ_DIST_WORKER=0'. It connects last,
+%% so that a worker means an application that is up.</li>
 %% </ol>
 %%
 %% Whatever cannot be started is told in one readable message on standard error (the run keeps it in
@@ -63,7 +63,9 @@ explain({_, Reason}) ->
 
 worker() ->
     case os:getenv("FUZZ_DIST_WORKER") of
-        "1" ->
+        "0" -> ok;
+        _ ->
+            find_elixir(),
             lists:foreach(fun application/1, [elixir, logger]),
             Worker = 'Elixir.FuzzDist.Worker',
             case code:ensure_loaded(Worker) of
@@ -71,8 +73,22 @@ worker() ->
                 {error, Reason} ->
                     throw({cannot, ["the module FuzzDist.Worker cannot be loaded (", format(Reason),
                                     "); the ebin directory of fuzz_dist must be in the code path"]})
-            end;
+            end
+    end.
+
+%% A plain `erl' does not know Elixir's libraries: they lie beside the program `elixir'.
+find_elixir() ->
+    case {code:lib_dir(elixir), os:find_executable("elixir")} of
+        {{error, bad_name}, Program} when is_list(Program) ->
+            Home = filename:dirname(filename:dirname(real_path(Program, 10))),
+            code:add_pathsz(filelib:wildcard(filename:join(Home, "lib/*/ebin")));
         _ -> ok
+    end.
+
+real_path(Path, Left) ->
+    case file:read_link_all(Path) of
+        {ok, Target} when Left > 0 -> real_path(filename:absname(Target, filename:dirname(Path)), Left - 1);
+        _ -> Path
     end.
 
 abort(Message) ->

@@ -30,8 +30,8 @@ defmodule FuzzDist.Client do
 
   | callback | arguments | process | when |
   |---|---|---|---|
-  | `c:setup/2` | node, context | a process of its own for each call | once for each node, before the first operation; in the order of the nodes |
-  | `c:ready/2` | node, context | a process of its own | after `setup`, again and again until it says yes or `ready_timeout_ms` has passed; also after a node was restarted |
+  | `c:setup/2` | node, context | a process of its own for each call | for each node before the first operation, in the order of the nodes; again for a node that was started again |
+  | `c:ready/2` | node, context | a process of its own | after `setup`, again and again until it says yes or `ready_timeout_ms` has passed |
   | `c:open/2` | node, context | the logical process | before the first operation of a logical process, and again after one crashed |
   | `c:invoke/3` | operation, state, context | the logical process | for each operation; one at a time |
   | `c:close/2` | state, context | the logical process | at its orderly end; not when it was killed |
@@ -103,8 +103,8 @@ defmodule FuzzDist.Client do
   @doc """
   Whether the node can serve operations now.
 
-  `true` and `:ok` say yes; `false` and `{:error, reason}` say not yet (the reason is quoted if it
-  never comes to a yes).
+  `true` and `:ok` say yes; `false`, `{:error, reason}` and an exit (a server that is not up yet) say
+  not yet. Anything raised ends the run with its message.
   """
   @callback ready(node(), Context.t()) :: boolean() | :ok | {:error, reason :: term()}
 

@@ -9,19 +9,22 @@ defmodule FuzzDist.Telemetry do
 
   ## Spans
 
-  Each family has `:start` and then exactly one of `:stop` and `:exception`. Metadata of the end contain
-  those of the start, so that a handler needs only the end. Times are in native units.
+  Each family has `:start` and then exactly one of `:stop` and `:exception`. Times are in native units.
 
   | event | measurements | metadata |
   |---|---|---|
-  | `[:fuzz_dist, :run, :start]` | `system_time`, `monotonic_time` | `run`, `test`, `nodes`, `seed` |
-  | `[:fuzz_dist, :run, :stop]` | `duration`, `monotonic_time` | as above, and `verdict` |
-  | `[:fuzz_dist, :run, :exception]` | `duration`, `monotonic_time` | as at the start, and `kind`, `reason`, `stacktrace` |
-  | `[:fuzz_dist, :phase, :start \\| :stop \\| :exception]` | as for a run | `run`, `test`, `name` (`setup`, `main`, `heal`, `recovery`, `final`, `teardown`) |
+  | `[:fuzz_dist, :run, :start]` | `system_time`, `monotonic_time` | `run`, `test` |
+  | `[:fuzz_dist, :run, :stop]` | `duration`, `monotonic_time` | `run`, `test` |
+  | `[:fuzz_dist, :phase, :start]`, `[…, :stop]` | as of a run | `run`, `test`, `phase` (`:setup`, `:main`, `:heal`, `:recovery`, `:final`, `:teardown`) |
   | `[:fuzz_dist, :op, :start]` | `system_time`, `monotonic_time` | `test`, `process`, `node`, `f`, `value`, `telemetry_span_context` |
   | `[:fuzz_dist, :op, :stop]` | `duration`, `monotonic_time` | as at the start, and `type` (`:ok`, `:fail`, `:info`), `result`, `error` |
   | `[:fuzz_dist, :op, :exception]` | `duration`, `monotonic_time` | as at the start, and `kind`, `reason`, `stacktrace`, and the `type` that it was classified as |
-  | `[:fuzz_dist, :fault, :start \\| :stop \\| :exception]` | as for a run | `run`, `test`, `id`, `kind`, `target`, `nodes`, `links`; at the end also `observed` |
+  | `[:fuzz_dist, :fault, :start]` | as of a run | `run`, `test`, `id`, `kind`, `one_way`, `port`, `nodes` |
+  | `[:fuzz_dist, :fault, :stop]` | as of a run | `run`, `test`, `id`, `kind`, `one_way`, `port` |
+  | `[:fuzz_dist, :fault, :exception]` | as of a run | `run`, `test`, `id`, `fault` (its kind), `one_way`, `port`, `kind` (`:error`), `reason`, `stacktrace` |
+
+  `[:fuzz_dist, :run, :exception]` and `[:fuzz_dist, :phase, :exception]` are reserved: when the core
+  fails, its connection to the workers ends, and nobody is left to execute them.
 
   Runs, phases and faults happen in the core, which sends these events to every worker that is
   connected; their metadata are what it knows, with names as binaries. An operation whose process is

@@ -84,11 +84,16 @@ defmodule FuzzDist.Worker.Callbacks do
   defp run(module, name, context) do
     normalise(name, apply(module, name, [context.node, context]), context)
   catch
+    # A server that is not up yet: the most usual way of not being ready.
+    :exit, _reason when name == :ready ->
+      {:ok, false}
+
     kind, reason ->
       text = Exception.format(kind, reason, __STACKTRACE__)
       {:error, "#{inspect(module)}.#{name}/2 in #{node()} failed: #{text}"}
   end
 
+  defp normalise(:ready, {:error, _}, _), do: {:ok, false}
   defp normalise(name, :error, _), do: {:error, "#{name}/2 returned :error"}
   defp normalise(_, {:error, reason}, _) when is_binary(reason), do: {:error, reason}
   defp normalise(_, {:error, reason}, _), do: {:error, inspect(reason)}
