@@ -4,6 +4,9 @@
 //! that alternate, so that the ratio does not depend on what else the machine does; and 500 scheduled
 //! faults while calls run.
 
+// Helpers are outside of test functions, which clippy.toml excepts.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "../tests/plane/support.rs"]
 mod support;
 

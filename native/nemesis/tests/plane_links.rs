@@ -1,5 +1,8 @@
 //! The link plane between plain sockets: exactness, order, bounds, precision, and bad requests.
 
+// Helpers are outside of test functions, which clippy.toml excepts.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "plane/support.rs"]
 mod support;
 

@@ -1,6 +1,9 @@
 //! The link plane between stock BEAM nodes: what they see of each fault. `net_ticktime` is 4 s, so that a
 //! silent peer is certainly up before 2 s and certainly down after 5 s.
 
+// Helpers are outside of test functions, which clippy.toml excepts.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "plane/support.rs"]
 mod support;
 
