@@ -1,2 +1,463 @@
-//! cluster
+//! The nodes and client VMs of a run as OS processes: starts, faults, watches and revives them.
+//!
+//! Every VM is a child of the guard and has its own name (`<short>@127.0.0.1`), data and log folder
+//! (`nodes/<short>/{data,log}` in the run), output (`nodes/<short>/output.log`) and EPMD port, which the
+//! plane serves; no EPMD of the machine is used. Client VMs (`c1` …) are hidden nodes that reach
+//! all others past the plane, so no fault touches them.
+//!
+//! A node is up when its process lives, and has arrived when its agent has dialled the core. An agent
+//! that does not dial by itself is loaded or started over a hidden connection ([`bootstrap`]).
+//!
+//! Limits: a command that leaves the foreground (a daemon) counts as a node that exited.
+
+mod arrival;
 pub mod bootstrap;
+mod code_path;
+mod diagnosis;
+mod launch;
+mod placeholders;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use fuzz_dist_core::Value;
+use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::spec::{Placement, Spec};
+use fuzz_dist_nemesis::guard::{
+    Exit, Guard, GuardError, GuardEvent, Identity, ProcessState, Signal, state,
+};
+use fuzz_dist_nemesis::plane::{PlaneClient, PlaneError};
+
+use crate::agents::{Agents, Link, Role};
+use crate::recorder::{Recorder, map};
+use crate::request::RunError;
+use crate::stop::Stop;
+pub use code_path::EBIN_VARIABLE;
+use launch::{Launcher, Place, free_ports, full_name};
+
+/// How long a node may take to answer a ping before it counts as not answering.
+const PING_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often conditions that nobody announces are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What a cluster is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The test.
+    pub spec: Spec,
+    /// Parent of all its processes.
+    pub guard: Arc<Guard>,
+    /// Serves the EPMD ports and carries every link.
+    pub plane: Arc<PlaneClient>,
+    /// Where agents dial to.
+    pub agents: Arc<Agents>,
+    /// Takes `:node-started`, `:node-ready` and `:node-exited`.
+    pub recorder: Recorder,
+    /// The id of the run.
+    pub run: String,
+    /// The folder of the run.
+    pub run_dir: PathBuf,
+    /// The token of the run.
+    pub token: String,
+}
+
+/// The nodes and client VMs of a run. All methods may be called from any thread; nodes are named by
+/// their short names.
+#[derive(Debug)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    launcher: Launcher,
+    agent_beam: Vec<u8>,
+    nodes: Vec<Place>,
+    clients: Vec<Place>,
+    guard: Arc<Guard>,
+    plane: Arc<PlaneClient>,
+    agents: Arc<Agents>,
+    recorder: Recorder,
+    vms: Mutex<HashMap<String, Vm>>,
+    exits: Mutex<HashMap<i32, Exit>>,
+    closing: AtomicBool,
+}
+
+/// The latest process of a node or client VM.
+#[derive(Debug, Clone, Copy)]
+struct Vm {
+    /// 1 for the first start.
+    generation: u32,
+    /// What was started.
+    process: Identity,
+    /// The VM itself, as its agent says: another process if the command is a script that stays.
+    beam: Option<Identity>,
+    started: Instant,
+    /// Length of its output before it was started.
+    output_start: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn internal(error: &dyn std::fmt::Display) -> RunError {
+    RunError::Internal(error.to_string())
+}
+
+impl Cluster {
+    /// Allocates EPMD ports and named ports and creates the folders; starts nothing.
+    pub fn new(parts: Parts) -> Result<Cluster, RunError> {
+        let ebin = code_path::find_ebin()?;
+        let agent_beam = code_path::read_agent(&ebin)?;
+        let (nodes, clients) = places(&parts)?;
+        for place in nodes.iter().chain(&clients) {
+            place.create_folders()?;
+        }
+        let cookie = parts.spec.cluster.cookie.clone();
+        let launcher = Launcher {
+            // Not from the seed, which is no secret: the cookie gives power over the nodes.
+            cookie: cookie.unwrap_or_else(|| format!("{:016x}", Seed::from_entropy().0)),
+            core: parts.agents.address(),
+            token: parts.token,
+            run: parts.run,
+            ebin,
+            spec: parts.spec,
+        };
+        let inner = Arc::new(Inner {
+            launcher,
+            agent_beam,
+            nodes,
+            clients,
+            guard: parts.guard,
+            plane: parts.plane,
+            agents: parts.agents,
+            recorder: parts.recorder,
+            vms: Mutex::default(),
+            exits: Mutex::default(),
+            closing: AtomicBool::new(false),
+        });
+        let (events, watching) = (inner.guard.events(), Arc::downgrade(&inner));
+        std::thread::Builder::new()
+            .name("cluster".into())
+            .spawn(move || watch_exits(&events, &watching))
+            .map_err(|e| internal(&e))?;
+        Ok(Cluster { inner })
+    }
+
+    /// Short names of the nodes.
+    pub fn names(&self) -> Vec<String> {
+        self.inner.nodes.iter().map(|place| place.short.clone()).collect()
+    }
+
+    /// Short and full names of the nodes.
+    pub fn full_names(&self) -> Vec<(String, String)> {
+        self.inner.nodes.iter().map(|place| (place.short.clone(), place.full_name())).collect()
+    }
+
+    /// The cookie of the cluster.
+    pub fn cookie(&self) -> &str {
+        &self.inner.launcher.cookie
+    }
+
+    /// Starts every node; returns before they are ready.
+    pub fn start_all(&self) -> Result<(), RunError> {
+        self.inner.nodes.iter().try_for_each(|place| self.inner.launch(place).map(drop))
+    }
+
+    /// Waits until every node has registered its name and its agent has dialled. Returns early,
+    /// without error, when the run should stop. Otherwise the error names the node, how long was waited,
+    /// the likely cause and the end of its output.
+    pub fn await_nodes(&self, deadline: Instant, stop: &Stop) -> Result<(), RunError> {
+        let inner = &self.inner;
+        let failed = AtomicBool::new(false);
+        let over = || stop.is_set() || failed.load(Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            let arriving: Vec<_> = inner
+                .nodes
+                .iter()
+                .map(|place| {
+                    let (failed, over) = (&failed, &over);
+                    scope.spawn(move || {
+                        let arrived = inner.arrive(place, deadline, over);
+                        failed.fetch_or(arrived.is_err(), Ordering::Relaxed);
+                        arrived
+                    })
+                })
+                .collect();
+            arriving.into_iter().try_for_each(|thread| {
+                thread.join().unwrap_or_else(|_| Err(internal(&"a thread of the cluster panicked")))
+            })
+        })
+    }
+
+    /// Starts the client VMs, if operations run in client VMs; returns before they are ready.
+    pub fn start_clients(&self) -> Result<(), RunError> {
+        self.inner.clients.iter().try_for_each(|place| self.inner.launch(place).map(drop))
+    }
+
+    /// An error that says why, if a client VM has exited.
+    pub fn check_clients(&self) -> Result<(), RunError> {
+        self.inner.clients.iter().try_for_each(|place| self.inner.check_alive(place))
+    }
+
+    /// Starts a node again that is down; `CLOCK_MONOTONIC` of the start. Its agent is helped in the
+    /// background if it does not dial by itself.
+    pub fn start(&self, node: &str) -> Result<u64, RunError> {
+        let place = self.inner.place(node)?;
+        let monotonic_ns = self.inner.launch(place)?;
+        let (inner, place) = (Arc::clone(&self.inner), place.clone());
+        let patience = Duration::from_millis(inner.launcher.spec.cluster.ready_timeout_ms);
+        std::thread::Builder::new()
+            .name(format!("start {node}"))
+            .spawn(move || {
+                let deadline = Instant::now() + patience;
+                // Whether it arrives is what the nemesis watches; the history says when.
+                let _ = inner.arrive(&place, deadline, &|| false);
+            })
+            .map_err(|e| internal(&e))?;
+        Ok(monotonic_ns)
+    }
+
+    /// SIGKILL; `CLOCK_MONOTONIC` right after it was sent.
+    pub fn kill(&self, node: &str) -> Result<u64, RunError> {
+        self.inner.signal(node, Signal::Kill)
+    }
+
+    /// SIGSTOP; `CLOCK_MONOTONIC` right after it was sent.
+    pub fn pause(&self, node: &str) -> Result<u64, RunError> {
+        self.inner.signal(node, Signal::Stop)
+    }
+
+    /// SIGCONT; `CLOCK_MONOTONIC` right after it was sent.
+    pub fn resume(&self, node: &str) -> Result<u64, RunError> {
+        self.inner.signal(node, Signal::Cont)
+    }
+
+    /// SIGTERM, upon which a BEAM stops in order; `CLOCK_MONOTONIC` right after it was sent.
+    pub fn terminate(&self, node: &str) -> Result<u64, RunError> {
+        self.inner.signal(node, Signal::Term)
+    }
+
+    /// Whether its processes live, stopped or not.
+    pub fn is_up(&self, node: &str) -> bool {
+        let states = self.inner.states(node);
+        !states.is_empty()
+            && states.iter().all(|s| matches!(s, ProcessState::Running | ProcessState::Stopped))
+    }
+
+    /// Whether its processes are stopped.
+    pub fn is_paused(&self, node: &str) -> bool {
+        let states = self.inner.states(node);
+        !states.is_empty() && states.iter().all(|s| *s == ProcessState::Stopped)
+    }
+
+    /// Whether its agent answers a ping, at most after half a second.
+    pub fn answers(&self, node: &str) -> bool {
+        let agent = self.inner.agent(node);
+        agent.is_some_and(|link| link.request("ping", [], PING_TIMEOUT).is_ok())
+    }
+
+    /// How many nodes are up.
+    pub fn up_count(&self) -> usize {
+        self.inner.nodes.iter().filter(|place| self.is_up(&place.short)).count()
+    }
+
+    /// The process id of its latest process.
+    pub fn os_pid(&self, node: &str) -> Option<i32> {
+        self.inner.vm(node).map(|vm| vm.process.pid)
+    }
+
+    /// How often it was started.
+    pub fn generation(&self, node: &str) -> u32 {
+        self.inner.vm(node).map_or(0, |vm| vm.generation)
+    }
+
+    /// Continues what is stopped and starts what is down.
+    pub fn revive_all(&self) -> Result<(), RunError> {
+        for node in self.names() {
+            if self.inner.states(&node).contains(&ProcessState::Stopped) {
+                self.resume(&node)?;
+            }
+            if !self.is_up(&node) {
+                self.start(&node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every node's agent answers; false at the deadline or when the run should stop.
+    pub fn await_agents(&self, deadline: Instant, stop: &Stop) -> bool {
+        loop {
+            let all = std::thread::scope(|scope| {
+                let asked: Vec<_> = self
+                    .inner
+                    .nodes
+                    .iter()
+                    .map(|place| scope.spawn(|| self.answers(&place.short)))
+                    .collect();
+                asked.into_iter().all(|thread| thread.join().unwrap_or(false))
+            });
+            if all {
+                return true;
+            }
+            if Instant::now() >= deadline || stop.wait(LOOK_EVERY) {
+                return false;
+            }
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.inner.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Inner {
+    fn place(&self, node: &str) -> Result<&Place, RunError> {
+        let all = || self.nodes.iter().chain(&self.clients);
+        all().find(|place| place.short == node).ok_or_else(|| {
+            let known: Vec<&str> = all().map(|place| place.short.as_str()).collect();
+            RunError::Input(format!("there is no node {node}; there are {}", known.join(", ")))
+        })
+    }
+
+    fn vm(&self, node: &str) -> Option<Vm> {
+        lock(&self.vms).get(node).copied()
+    }
+
+    /// Starts the process of a VM that is down; `CLOCK_MONOTONIC` of the start.
+    fn launch(&self, place: &Place) -> Result<u64, RunError> {
+        let request = self.launcher.request(place)?;
+        let output_start = place.output().metadata().map_or(0, |data| data.len());
+        let spawned = self.guard.spawn(request).map_err(|error| match error {
+            GuardError::Refused(reason) => {
+                RunError::Input(format!("{} could not be started: {reason}", place.short))
+            }
+            other => internal(&other),
+        })?;
+        let process = Identity { pid: spawned.pid, start_time: spawned.start_time };
+        let started = Instant::now();
+        let mut vms = lock(&self.vms);
+        let generation = vms.get(&place.short).map_or(1, |vm| vm.generation + 1);
+        let vm = Vm { generation, process, beam: None, started, output_start };
+        vms.insert(place.short.clone(), vm);
+        drop(vms);
+        if !place.is_client {
+            let time_ns = self.recorder.clock().at_ns(spawned.monotonic_ns);
+            let pid = ("os-pid", Value::Int(i64::from(spawned.pid)));
+            self.recorder.observer(time_ns, "node-started", Some(&place.short), map([pid]))?;
+        }
+        Ok(spawned.monotonic_ns)
+    }
+
+    fn signal(&self, node: &str, signal: Signal) -> Result<u64, RunError> {
+        let place = self.place(node)?;
+        let signalled = self.guard.signal(&place.short, signal).map_err(|e| internal(&e))?;
+        Ok(signalled.monotonic_ns)
+    }
+
+    /// Of what was started and, if that is another process, of the VM.
+    fn states(&self, node: &str) -> Vec<ProcessState> {
+        let Some(vm) = self.vm(node) else { return Vec::new() };
+        let processes = [Some(vm.process), vm.beam.filter(|beam| *beam != vm.process)];
+        processes
+            .into_iter()
+            .flatten()
+            .map(|process| match Identity::of(process.pid) {
+                Some(found) if found == process => state(process.pid),
+                _ => ProcessState::Gone,
+            })
+            .collect()
+    }
+
+    /// The connection of the agent in the latest VM of the node, not in one before.
+    fn agent(&self, node: &str) -> Option<Arc<Link>> {
+        let vm = self.vm(node)?;
+        self.agents.get(Role::Node, node).filter(|link| is_of(link, vm))
+    }
+}
+
+/// Whether the agent at the other end runs in a VM that is not older than this start.
+fn is_of(link: &Link, vm: Vm) -> bool {
+    link.is_alive() && beam_of(link).is_some_and(|beam| beam.start_time >= vm.process.start_time)
+}
+
+fn beam_of(link: &Link) -> Option<Identity> {
+    Identity::of(i32::try_from(link.os_pid()?).ok()?)
+}
+
+/// Keeps how processes ended, and records it of nodes, until the cluster is dropped.
+fn watch_exits(events: &Receiver<GuardEvent>, cluster: &Weak<Inner>) {
+    while let Ok(event) = events.recv() {
+        let GuardEvent::Exited { key, pid, exit, monotonic_ns } = event else { continue };
+        let Some(inner) = cluster.upgrade() else { return };
+        if inner.closing.load(Ordering::Relaxed) {
+            return;
+        }
+        lock(&inner.exits).insert(pid, exit);
+        if inner.nodes.iter().any(|place| place.short == key) {
+            let number = |n: Option<i32>| n.map_or(Value::Nil, |n| Value::Int(i64::from(n)));
+            let value = map([
+                ("os-pid", Value::Int(i64::from(pid))),
+                ("status", number(exit.status)),
+                ("signal", number(exit.signal)),
+            ]);
+            let time_ns = inner.recorder.clock().at_ns(monotonic_ns);
+            // A history that cannot be written is reported by the interpreter, which writes to it too.
+            let _ = inner.recorder.observer(time_ns, "node-exited", Some(&key), value);
+        }
+    }
+}
+
+/// The nodes and client VMs of the spec, with their ports.
+fn places(parts: &Parts) -> Result<(Vec<Place>, Vec<Place>), RunError> {
+    let spec = &parts.spec;
+    let plane_error = |error: PlaneError| internal(&error);
+    let place = |short: String, index: usize, is_client: bool, epmd_port: u16| Place {
+        folder: parts.run_dir.join("nodes").join(&short),
+        short,
+        index,
+        is_client,
+        epmd_port,
+        ports: BTreeMap::new(),
+        peers: BTreeMap::new(),
+    };
+    let mut nodes = Vec::new();
+    for (i, short) in spec.nodes.names().into_iter().enumerate() {
+        let epmd_port = parts.plane.add_node(&short).map_err(plane_error)?;
+        nodes.push(place(short, i + 1, false, epmd_port));
+    }
+    let mut clients = Vec::new();
+    if spec.placement == Placement::Client {
+        for i in 1..=spec.client.count.max(1) as usize {
+            let epmd_port = parts.plane.add_tool().map_err(plane_error)?;
+            clients.push(place(format!("c{i}"), i, true, epmd_port));
+        }
+    }
+    let mut free = free_ports(nodes.len() * spec.cluster.ports.len())?.into_iter();
+    for port in &spec.cluster.ports {
+        for target in 0..nodes.len() {
+            let Some(real_port) = free.next() else { break };
+            let short = nodes[target].short.clone();
+            nodes[target].ports.insert(port.name.clone(), real_port);
+            let through =
+                parts.plane.add_port(&short, &port.name, real_port).map_err(plane_error)?;
+            let key = (port.name.clone(), short);
+            for source in &mut nodes {
+                let port = through.get(&source.short).copied().unwrap_or(real_port);
+                source.peers.insert(key.clone(), port);
+            }
+            for client in &mut clients {
+                client.peers.insert(key.clone(), real_port);
+            }
+        }
+    }
+    Ok((nodes, clients))
+}

@@ -107,12 +107,9 @@ pub fn observe(inbox: &Receiver<NodeEvent>, recorder: &Recorder, observations: &
                 let value = map([("os-pid", pid)]);
                 recorder.observer(recorder.now_ns(), "agent-up", Some(link.name()), value)
             }
-            NodeEvent::Down(link) => recorder.observer(
-                recorder.now_ns(),
-                "agent-down",
-                Some(link.name()),
-                Value::Nil,
-            ),
+            NodeEvent::Down(link) => {
+                recorder.observer(recorder.now_ns(), "agent-down", Some(link.name()), Value::Nil)
+            }
             NodeEvent::Broken { node, reason } => {
                 let value = map([("reason", Value::str(reason))]);
                 recorder.observer(recorder.now_ns(), "agent-broken", Some(&node), value)

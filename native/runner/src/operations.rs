@@ -26,7 +26,7 @@ use crate::agents::{Link, WorkerEvent};
 use crate::recorder::Recorder;
 use crate::request::RunError;
 use crate::stop::Stop;
-pub use slots::{Placing, WorkerReady};
+pub use slots::{Broadcaster, Placing};
 use slots::{Slot, Slots};
 pub use tally::Tally;
 
@@ -79,6 +79,8 @@ pub struct Operations {
     records: Vec<Op>,
     tally: Arc<Tally>,
     op_timeout_ns: u64,
+    /// The generator counts its time from here.
+    base_ns: u64,
 }
 
 impl Operations {
@@ -101,6 +103,7 @@ impl Operations {
             records: Vec::new(),
             tally,
             op_timeout_ns: op_timeout.as_nanos() as u64,
+            base_ns: 0,
         }
     }
 
@@ -127,7 +130,7 @@ impl Operations {
             }
             match self.inbox.recv_timeout(left.min(Duration::from_millis(100))) {
                 Ok(WorkerEvent::Up(link)) => self.slots.initialise(&link),
-                Ok(WorkerEvent::Down(link)) => self.slots.down(&link),
+                Ok(WorkerEvent::Down(link)) => drop(self.slots.down(&link)),
                 Ok(WorkerEvent::Done(_)) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(agents_gone()),
             }
@@ -139,11 +142,18 @@ impl Operations {
         }
     }
 
-    /// Runs the generator until it is done and every operation has completed, or until the run
-    /// should stop.
-    pub fn run(&mut self, generator: &mut Interpreter, stop: &Stop) -> Result<(), RunError> {
+    /// Runs the generator until it is done and every operation has completed, until `deadline_ns` of the
+    /// run, or until the run should stop; operations that are open then stay open.
+    pub fn run(
+        &mut self,
+        generator: &mut Interpreter,
+        deadline_ns: Option<u64>,
+        stop: &Stop,
+    ) -> Result<(), RunError> {
+        self.base_ns = self.recorder.now_ns();
         loop {
-            if stop.is_set() {
+            let late = deadline_ns.is_some_and(|deadline_ns| self.recorder.now_ns() > deadline_ns);
+            if late || stop.is_set() {
                 return self.recorder.record_all(&mut self.records);
             }
             self.take_events(generator)?;
@@ -178,8 +188,8 @@ impl Operations {
             .fold(wake_ns, u64::min);
         let now_ns = self.recorder.now_ns();
         // Never longer than this, so that a wish to stop is heard.
-        let wait = Duration::from_nanos(due_ns.saturating_sub(now_ns))
-            .min(Duration::from_millis(50));
+        let wait =
+            Duration::from_nanos(due_ns.saturating_sub(now_ns)).min(Duration::from_millis(50));
         if wait.is_zero() {
             return Ok(());
         }
@@ -275,7 +285,8 @@ impl Operations {
                 f: flight.f,
             });
         } else {
-            generator.complete(thread, op.op_type, op.f, &op.value, now_ns, false);
+            let time_ns = now_ns - self.base_ns;
+            generator.complete(thread, op.op_type, op.f, &op.value, time_ns, false);
         }
         self.records.push(op);
     }
@@ -333,20 +344,23 @@ impl Operations {
             }
             let rested = self.resting.swap_remove(i);
             let (f, value) = (rested.f, &rested.value);
-            generator.complete(rested.thread, OpType::Fail, f, value, now_ns, false);
+            let time_ns = now_ns - self.base_ns;
+            generator.complete(rested.thread, OpType::Fail, f, value, time_ns, false);
         }
     }
 
     fn invoke(&mut self, generator: &mut Interpreter) -> Result<Turn, RunError> {
         for _ in 0..TURN_MAX {
             let now_ns = self.recorder.now_ns();
-            match generator.next(now_ns) {
+            match generator.next(now_ns - self.base_ns) {
                 Next::Invoke(invocation) => self.send(generator, invocation, now_ns),
                 Next::Log(text) => {
                     let value = crate::recorder::map([("text", Value::str(text))]);
                     self.recorder.observer(now_ns, "log", None, value)?;
                 }
-                Next::WaitUntil(time_ns) => return Ok(Turn::At(time_ns)),
+                Next::WaitUntil(time_ns) => {
+                    return Ok(Turn::At(time_ns.saturating_add(self.base_ns)));
+                }
                 Next::WaitForCompletion => return Ok(Turn::Completion),
                 Next::Done => return Ok(Turn::Done),
             }
@@ -400,7 +414,7 @@ impl Operations {
     }
 
     /// Sends a message to every worker, such as telemetry.
-    pub fn broadcaster(&self) -> slots::Broadcaster {
+    pub fn broadcaster(&self) -> Broadcaster {
         self.slots.broadcaster()
     }
 }

@@ -70,8 +70,7 @@ fn arguments() -> AgentArguments {
 fn compile_agent(directory: &TempDir) -> Vec<u8> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = manifest.join("../../elixir_client/src/fuzz_dist_agent.erl");
-    let status =
-        Command::new("erlc").arg("-o").arg(directory.path()).arg(source).status().unwrap();
+    let status = Command::new("erlc").arg("-o").arg(directory.path()).arg(source).status().unwrap();
     assert!(status.success());
     std::fs::read(directory.path().join("fuzz_dist_agent.beam")).unwrap()
 }

@@ -265,8 +265,8 @@ impl Guard {
         }
     }
 
-    /// Safe to repeat: the first call takes the child.
-    fn end(&self) -> Result<Leftovers, GuardError> {
+    /// As [`Guard::shutdown`], for a guard that others still hold. Safe to repeat: the first call ends it.
+    pub fn end(&self) -> Result<Leftovers, GuardError> {
         let Some(mut child) = lock(&self.child).take() else {
             return Ok(Leftovers::default());
         };

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use fuzz_dist_core::{Sym, Value};
 
-use crate::agents::message::WireOp;
 use crate::agents::Link;
+use crate::agents::message::WireOp;
 
 /// Initialises a worker that has just connected; `Err` says why it cannot be used.
 pub type Initialise = Arc<dyn Fn(&Link) -> Result<(), String> + Send + Sync>;
@@ -168,9 +168,11 @@ impl Slots {
     /// Forgets a connection that has ended; false if it was not in use.
     pub(super) fn down(&mut self, link: &Arc<Link>) -> bool {
         self.live().retain(|other| !Arc::ptr_eq(other, link));
-        match self.slots.iter_mut().find(|slot| {
-            slot.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link))
-        }) {
+        match self
+            .slots
+            .iter_mut()
+            .find(|slot| slot.link.as_ref().is_some_and(|current| Arc::ptr_eq(current, link)))
+        {
             Some(slot) => {
                 slot.link = None;
                 slot.controls.clear();

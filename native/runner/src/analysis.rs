@@ -1,0 +1,165 @@
+//! From the files of a run to its verdict and report; the same for a run that has just ended and for one
+//! that was torn by `kill -9` a year ago.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fuzz_dist_checker::{Budget, check_all, vacuity};
+use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::history_file::Reader;
+use fuzz_dist_core::spec::{CheckerSpec, Placement, Spec};
+use fuzz_dist_core::store::RunDir;
+use fuzz_dist_core::{CheckResult, History, Op, Verdict};
+use fuzz_dist_report::RunInfo;
+
+use crate::plan;
+use crate::request::{RunError, RunOutcome};
+
+/// Time for all checkers together; past it they answer `unknown`.
+const CHECK_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// Checks a stored run with its own checkers, or with others, and writes its report anew.
+pub fn analyze(run_dir: &Path, checkers: Option<Vec<CheckerSpec>>) -> Result<RunOutcome, RunError> {
+    analyze_with(run_dir, checkers, &BTreeMap::new())
+}
+
+/// As [`analyze`], with versions that only the live run knew.
+pub(crate) fn analyze_with(
+    run_dir: &Path,
+    checkers: Option<Vec<CheckerSpec>>,
+    versions: &BTreeMap<String, String>,
+) -> Result<RunOutcome, RunError> {
+    let files = RunDir::at(run_dir);
+    let spec_file = files.spec();
+    let text = std::fs::read_to_string(&spec_file).map_err(|e| {
+        RunError::Input(format!("{}: {e}; is this the folder of a run?", spec_file.display()))
+    })?;
+    let spec = fuzz_dist_core::spec::parse(&text, &spec_file.display().to_string())
+        .map_err(|e| RunError::Input(e.to_string()))?;
+    let schedule = read_schedule(&files.schedule())?;
+    let recovered = Reader::open(&files.history()).map_err(|e| RunError::Input(e.to_string()))?;
+    let torn = recovered.torn.as_ref().map(|tail| {
+        format!(
+            "the last {} bytes of the history, from byte {}, are torn and were left out ({})",
+            tail.bytes, tail.offset, tail.reason
+        )
+    });
+    let header = recovered.header;
+    let history = History::new(recovered.ops).map_err(|e| RunError::Input(e.to_string()))?;
+
+    let interrupted = interruption(&history);
+    let result = check(&spec, &schedule, &history, checkers, interrupted.as_deref())?;
+    let replay_command = format!("fuzz_dist replay {}", run_dir.display());
+    let mut notes = Vec::new();
+    if !completed(&history) && interrupted.is_none() {
+        notes.push(String::from(
+            "the run did not come to its end: the verdict is about the part that was recorded",
+        ));
+    }
+    let info = RunInfo {
+        name: spec.name.clone(),
+        run_id: header.run.clone(),
+        seed: header.seed.0,
+        workload: spec.workload.name.clone(),
+        placement: match spec.placement {
+            Placement::Node => "node".into(),
+            Placement::Client => "client".into(),
+        },
+        nodes: spec.nodes.names(),
+        concurrency: spec.concurrency.count(spec.nodes.names().len()).unwrap_or_default(),
+        started_wall_ns: header.clock.start_wall_ns,
+        duration_ns: history.ops().iter().map(|op| op.time_ns).max().unwrap_or(0).max(0) as u64,
+        spec_toml: text,
+        replay_command: replay_command.clone(),
+        notes,
+        versions: versions.clone(),
+        prevent_overlapping_partitions: spec.cluster.prevent_overlapping_partitions,
+        boundaries: schedule.boundaries.clone(),
+        interrupted,
+        torn,
+        ..RunInfo::default()
+    };
+    export_edn(&files, &history)?;
+    let written = fuzz_dist_report::write(run_dir, &info, &history, &schedule, &result);
+    let written = written.map_err(|e| RunError::Internal(e.to_string()))?;
+    let summary = &written.summary;
+    let explanation = fuzz_dist_report::explain(&info, summary, &history, &result, false);
+    Ok(RunOutcome {
+        run_dir: run_dir.to_owned(),
+        verdict: result.verdict,
+        result,
+        explanation,
+        report: Some(written.report),
+        replay_command,
+        seed: header.seed.0,
+    })
+}
+
+fn read_schedule(path: &Path) -> Result<FaultSchedule, RunError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => serde_json::from_str(&text)
+            .map_err(|e| RunError::Input(format!("{}: {e}", path.display()))),
+        // A run that died before its cluster was up has none.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(FaultSchedule {
+            version: 1,
+            seed: 0,
+            nodes: Vec::new(),
+            boundaries: Vec::new(),
+            faults: Vec::new(),
+        }),
+        Err(e) => Err(RunError::Input(format!("{}: {e}", path.display()))),
+    }
+}
+
+fn check(
+    spec: &Spec,
+    schedule: &FaultSchedule,
+    history: &History,
+    checkers: Option<Vec<CheckerSpec>>,
+    interrupted: Option<&str>,
+) -> Result<CheckResult, RunError> {
+    let checkers = match checkers {
+        Some(given) => given,
+        None => plan::checkers(spec)?,
+    };
+    let budget = Budget { time: Some(CHECK_TIME_MAX), ..Budget::default() };
+    let mut result = check_all(history, &checkers, &budget);
+    let mut guards = vec![vacuity(history, !schedule.faults.is_empty())];
+    if let Some(reason) = interrupted {
+        guards.push(CheckResult::new("completeness", Verdict::Unknown, reason));
+    }
+    for guard in guards {
+        if guard.verdict > result.verdict {
+            result.verdict = guard.verdict;
+            result.reason.clone_from(&guard.reason);
+        }
+        result.parts.push(guard);
+    }
+    Ok(result)
+}
+
+fn observer_ops<'a>(history: &'a History, f: &'a str) -> impl Iterator<Item = &'a Op> {
+    history.ops().iter().filter(move |op| !op.is_client() && op.f.as_str() == f)
+}
+
+/// Why the run was asked to end before its time.
+fn interruption(history: &History) -> Option<String> {
+    let op = observer_ops(history, "interrupted").next()?;
+    let reason =
+        op.value.get("reason").and_then(|reason| reason.as_text()).unwrap_or("interrupted");
+    Some(format!("{reason} after {:.1} s", op.time_ns as f64 / 1e9))
+}
+
+/// Whether the run went through all its phases.
+fn completed(history: &History) -> bool {
+    observer_ops(history, "phase")
+        .any(|op| op.value.get("name").and_then(|name| name.as_text()) == Some("teardown"))
+}
+
+fn export_edn(files: &RunDir, history: &History) -> Result<(), RunError> {
+    let path = files.history_edn();
+    let failed = |e: std::io::Error| RunError::Internal(format!("{}: {e}", path.display()));
+    let mut out = std::io::BufWriter::new(std::fs::File::create(&path).map_err(failed)?);
+    fuzz_dist_core::interop::write_edn(history, &mut out).map_err(failed)?;
+    std::io::Write::flush(&mut out).map_err(failed)
+}

@@ -1,0 +1,396 @@
+//! How each VM is started: command line, names, flags and environment.
+//!
+//! A node keeps the command of the spec; what the run needs is added around it: `ERL_AFLAGS` (before
+//! the command's own flags) gives name and cookie, `ERL_ZFLAGS` (after them) the settings of the
+//! kernel, which thus win. Every VM works in its own data folder, so that what it writes stays in the
+//! store; code paths and programs with a slash that are relative count from where fuzz_dist runs.
+//!
+//! Each VM also finds the named TCP ports in its environment, as `FUZZ_DIST_PORT_AMQP_N1`: nodes those of
+//! the plane, client VMs the real ones, since no fault touches clients.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use fuzz_dist_core::spec::{ClusterSpec, Naming, Placement, Spec};
+use fuzz_dist_nemesis::guard::SpawnRequest;
+
+use super::placeholders::Values;
+use crate::request::RunError;
+
+/// The host part of every node name.
+const HOST: &str = "127.0.0.1";
+
+/// A client VM when the spec does not say: Elixir, kept alive, booted by fuzz_dist.
+const CLIENT_COMMAND: &[&str] =
+    &["elixir", "--no-halt", "--erl", "-noinput", "-e", ":fuzz_dist_boot.start()"];
+
+/// Named by commands of nodes that boot with our code.
+const BOOT_MODULE: &str = "fuzz_dist_boot";
+
+/// Seconds that a dying VM may spend on its crash dump; its name stays taken meanwhile.
+const CRASH_DUMP_SECONDS: u32 = 2;
+
+/// Below the range from which Linux takes ports for outgoing connections, so that none is taken away
+/// between here and the start of the node.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// Set by the BEAM that may have started us; a node that inherited them would run other code.
+const FOREIGN_VARIABLES: &[&str] = &[
+    "ROOTDIR",
+    "BINDIR",
+    "EMU",
+    "PROGNAME",
+    "ERL_EPMD_ADDRESS",
+    "RELEASE_ROOT",
+    "RELEASE_SYS_CONFIG",
+];
+
+/// One VM of a run and what it is given.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// `n1` or `c1`.
+    pub short: String,
+    /// Among the nodes, or among the client VMs, from 1.
+    pub index: usize,
+    pub is_client: bool,
+    /// `nodes/<short>` of the run.
+    pub folder: PathBuf,
+    pub epmd_port: u16,
+    /// Where this node itself listens, by name.
+    pub ports: BTreeMap<String, u16>,
+    /// Where this VM reaches a port (name, node).
+    pub peers: BTreeMap<(String, String), u16>,
+}
+
+impl Place {
+    /// `n1@127.0.0.1`.
+    pub fn full_name(&self) -> String {
+        full_name(&self.short)
+    }
+
+    pub fn output(&self) -> PathBuf {
+        self.folder.join("output.log")
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    pub fn log_dir(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    pub fn create_folders(&self) -> Result<(), RunError> {
+        for folder in [self.data_dir(), self.log_dir()] {
+            std::fs::create_dir_all(&folder)
+                .map_err(|e| RunError::Internal(format!("{}: {e}", folder.display())))?;
+        }
+        Ok(())
+    }
+
+    fn values(&self, cookie: &str) -> Values {
+        let words = BTreeMap::from([
+            ("name", self.full_name()),
+            ("short", self.short.clone()),
+            ("index", self.index.to_string()),
+            ("cookie", cookie.to_owned()),
+            ("data_dir", self.data_dir().display().to_string()),
+            ("log_dir", self.log_dir().display().to_string()),
+            ("epmd_port", self.epmd_port.to_string()),
+        ]);
+        Values { words, ports: self.ports.clone(), peers: self.peers.clone() }
+    }
+}
+
+/// `n1@127.0.0.1`.
+pub(super) fn full_name(short: &str) -> String {
+    format!("{short}@{HOST}")
+}
+
+/// What is the same for all VMs of a run.
+#[derive(Debug)]
+pub(super) struct Launcher {
+    pub spec: Spec,
+    pub cookie: String,
+    pub core: SocketAddr,
+    pub token: String,
+    pub run: String,
+    /// Our own compiled code.
+    pub ebin: PathBuf,
+}
+
+impl Launcher {
+    /// How this VM is started.
+    pub fn request(&self, place: &Place) -> Result<SpawnRequest, RunError> {
+        let values = place.values(&self.cookie);
+        let key = if place.is_client { "client.command" } else { "cluster.command" };
+        let fill = |key: &str, text: &str| {
+            values.fill(text).map_err(|error| RunError::Input(format!("{key}: {error}")))
+        };
+        let mut argv = Vec::new();
+        for argument in self.command(place) {
+            argv.push(fill(key, &argument)?);
+        }
+        if let Some(program) = argv.first_mut()
+            && program.contains('/')
+        {
+            *program = absolute(Path::new(program)).display().to_string();
+        }
+        let mut env = self.environment(place);
+        if !place.is_client {
+            for (variable, text) in &self.spec.cluster.env {
+                let text = fill(&format!("cluster.env.{variable}"), text)?;
+                if !matches!(variable.as_str(), "ERL_AFLAGS" | "ERL_ZFLAGS") {
+                    env.insert(variable.clone(), text);
+                }
+            }
+        }
+        env.insert("ERL_AFLAGS".into(), self.first_flags(place, &fill)?);
+        env.insert("ERL_ZFLAGS".into(), self.last_flags(place, &fill)?);
+        Ok(SpawnRequest {
+            key: place.short.clone(),
+            argv,
+            env,
+            env_remove: FOREIGN_VARIABLES.iter().map(|name| (*name).to_owned()).collect(),
+            cwd: Some(place.data_dir()),
+            output: place.output(),
+        })
+    }
+
+    fn command(&self, place: &Place) -> Vec<String> {
+        match (place.is_client, &self.spec.client.command, &self.spec.cluster.command) {
+            (true, command, _) if command.is_empty() => {
+                CLIENT_COMMAND.iter().map(|argument| (*argument).to_owned()).collect()
+            }
+            (true, command, _) | (false, _, command) => command.clone(),
+        }
+    }
+
+    fn environment(&self, place: &Place) -> BTreeMap<String, String> {
+        let dump = place.log_dir().join("erl_crash.dump");
+        let mut env = BTreeMap::from([
+            ("ERL_EPMD_PORT".to_owned(), place.epmd_port.to_string()),
+            ("ERL_CRASH_DUMP".to_owned(), dump.display().to_string()),
+            ("ERL_CRASH_DUMP_SECONDS".to_owned(), CRASH_DUMP_SECONDS.to_string()),
+            ("FUZZ_DIST_CORE".to_owned(), self.core.to_string()),
+            ("FUZZ_DIST_TOKEN".to_owned(), self.token.clone()),
+            ("FUZZ_DIST_NODE".to_owned(), place.short.clone()),
+            ("FUZZ_DIST_RUN".to_owned(), self.run.clone()),
+        ]);
+        if place.is_client || self.spec.placement == Placement::Node {
+            env.insert("FUZZ_DIST_WORKER".into(), "1".into());
+        }
+        if !place.is_client && self.spec.cluster.naming == Naming::Release {
+            env.insert("RELEASE_NODE".into(), place.full_name());
+            env.insert("RELEASE_COOKIE".into(), self.cookie.clone());
+            env.insert("RELEASE_DISTRIBUTION".into(), "name".into());
+            // Releases write their generated configuration there, by default next to the release itself.
+            env.insert("RELEASE_TMP".into(), place.data_dir().join("tmp").display().to_string());
+        }
+        for ((name, node), port) in &place.peers {
+            let variable = format!("FUZZ_DIST_PORT_{name}_{node}").to_ascii_uppercase();
+            env.insert(variable, port.to_string());
+        }
+        env
+    }
+
+    /// `ERL_AFLAGS`: ours, then those of the spec, then those of our own environment.
+    fn first_flags<F>(&self, place: &Place, fill: &F) -> Result<String, RunError>
+    where
+        F: Fn(&str, &str) -> Result<String, RunError>,
+    {
+        let name = place.full_name();
+        let ours: Vec<&str> = match (place.is_client, self.spec.cluster.naming) {
+            (true, _) => vec!["-name", &name, "-setcookie", &self.cookie, "-hidden"],
+            (false, Naming::Flags) => vec!["-name", &name, "-setcookie", &self.cookie],
+            (false, Naming::Release | Naming::Command) => Vec::new(),
+        };
+        let mut flags: Vec<String> = ours.into_iter().map(quote).collect();
+        flags.extend(self.given_flags(place, "ERL_AFLAGS", fill)?);
+        Ok(flags.join(" "))
+    }
+
+    /// `ERL_ZFLAGS`: those of our own environment, those of the spec, then ours.
+    fn last_flags<F>(&self, place: &Place, fill: &F) -> Result<String, RunError>
+    where
+        F: Fn(&str, &str) -> Result<String, RunError>,
+    {
+        let ClusterSpec { net_ticktime_s, net_tickintensity, .. } = self.spec.cluster;
+        let overlapping = self.spec.cluster.prevent_overlapping_partitions;
+        let mut ours: Vec<String> = ["-start_epmd", "false"].map(String::from).to_vec();
+        let settings = [
+            ("net_ticktime", net_ticktime_s.to_string()),
+            ("net_tickintensity", net_tickintensity.to_string()),
+            ("prevent_overlapping_partitions", overlapping.to_string()),
+            ("inet_dist_use_interface", "{127,0,0,1}".to_owned()),
+        ];
+        for (setting, value) in settings {
+            ours.extend(["-kernel".to_owned(), setting.to_owned(), value]);
+        }
+        if place.is_client {
+            ours.extend(["-connect_all", "false"].map(String::from));
+        }
+        let (paths, ours_too) = match place.is_client {
+            true => (&self.spec.client.code_paths, true),
+            false => (&self.spec.cluster.code_paths, self.nodes_contain_us()),
+        };
+        for path in paths {
+            ours.extend(["-pa".to_owned(), absolute(Path::new(path)).display().to_string()]);
+        }
+        if ours_too {
+            // At the end: a project's own build of fuzz_dist comes first.
+            ours.extend(["-pz".to_owned(), self.ebin.display().to_string()]);
+        }
+        let mut flags = self.given_flags(place, "ERL_ZFLAGS", fill)?;
+        flags.extend(ours.iter().map(|flag| quote(flag)));
+        Ok(flags.join(" "))
+    }
+
+    /// Nodes that run our worker, or boot with us, need our code; others are left as they are.
+    fn nodes_contain_us(&self) -> bool {
+        let boots = |text: &String| text.contains(BOOT_MODULE);
+        self.spec.placement == Placement::Node || self.spec.cluster.command.iter().any(boots)
+    }
+
+    fn given_flags<F>(
+        &self,
+        place: &Place,
+        variable: &str,
+        fill: &F,
+    ) -> Result<Vec<String>, RunError>
+    where
+        F: Fn(&str, &str) -> Result<String, RunError>,
+    {
+        let mut flags = Vec::new();
+        flags.extend(std::env::var(variable).ok().filter(|flags| !flags.trim().is_empty()));
+        if let Some(text) = self.spec.cluster.env.get(variable)
+            && !place.is_client
+        {
+            flags.push(fill(&format!("cluster.env.{variable}"), text)?);
+        }
+        Ok(flags)
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// As `erl` reads its flag variables: a backslash takes the next character as it is.
+fn quote(flag: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,{}@:=+".contains(c);
+    flag.chars().flat_map(|c| (!plain(c)).then_some('\\').into_iter().chain([c])).collect()
+}
+
+/// So many different free TCP ports on 127.0.0.1.
+pub(super) fn free_ports(count: usize) -> Result<Vec<u16>, RunError> {
+    // Not always the same first: several runs may start at once.
+    let start = std::process::id() as usize * 97 % PORTS.len();
+    let candidates = PORTS.cycle().skip(start).take(PORTS.len());
+    // Held until all are chosen.
+    let held: HashMap<u16, TcpListener> = candidates
+        .filter_map(|port| Some((port, TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?)))
+        .take(count)
+        .collect();
+    if held.len() < count {
+        return Err(RunError::Input(format!("there are no {count} free TCP ports on 127.0.0.1")));
+    }
+    Ok(held.into_keys().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launcher(change: impl FnOnce(&mut Spec)) -> Launcher {
+        let mut spec = Spec::default();
+        change(&mut spec);
+        Launcher {
+            spec,
+            cookie: "c00".into(),
+            core: ([127, 0, 0, 1], 4000).into(),
+            token: "t".into(),
+            run: "r".into(),
+            ebin: "/our/ebin".into(),
+        }
+    }
+
+    fn place(short: &str, is_client: bool) -> Place {
+        Place {
+            short: short.into(),
+            index: 1,
+            is_client,
+            folder: format!("/run/nodes/{short}").into(),
+            epmd_port: 4370,
+            ports: BTreeMap::from([("amqp".into(), 20_001)]),
+            peers: BTreeMap::from([(("amqp".into(), "n2".into()), 20_002)]),
+        }
+    }
+
+    #[test]
+    fn a_node_gets_name_cookie_ports_and_kernel_settings() {
+        let launcher = launcher(|spec| {
+            spec.cluster.net_ticktime_s = 4;
+            spec.cluster.code_paths = vec!["/with space/ebin".into()];
+            spec.cluster.command =
+                ["erl", "-eval", "x({port:amqp}, {peer:amqp:n2})"].map(Into::into).to_vec();
+            spec.cluster.env.insert("DIR".into(), "{data_dir}".into());
+            spec.cluster.env.insert("ERL_ZFLAGS".into(), "-mine {index}".into());
+        });
+        let request = launcher.request(&place("n1", false)).unwrap();
+        assert_eq!(request.argv, ["erl", "-eval", "x(20001, 20002)"]);
+        assert_eq!(request.env["ERL_AFLAGS"], "-name n1@127.0.0.1 -setcookie c00");
+        let last = &request.env["ERL_ZFLAGS"];
+        assert!(last.starts_with("-mine 1 -start_epmd false -kernel net_ticktime 4 "), "{last}");
+        assert!(last.ends_with(r"-pa /with\ space/ebin -pz /our/ebin"), "{last}");
+        assert!(last.contains("-kernel inet_dist_use_interface {127,0,0,1}"), "{last}");
+        assert_eq!(request.env["DIR"], "/run/nodes/n1/data");
+        assert_eq!(request.env["ERL_EPMD_PORT"], "4370");
+        assert_eq!(request.env["FUZZ_DIST_CORE"], "127.0.0.1:4000");
+        assert_eq!(request.env["FUZZ_DIST_WORKER"], "1");
+        assert_eq!(request.env["FUZZ_DIST_PORT_AMQP_N2"], "20002");
+    }
+
+    #[test]
+    fn stock_nodes_are_left_alone_and_releases_get_their_variables() {
+        let launcher = launcher(|spec| {
+            spec.placement = Placement::Client;
+            spec.cluster.naming = Naming::Release;
+            spec.cluster.command = vec!["rel/bin/app".into(), "start".into()];
+        });
+        let request = launcher.request(&place("n1", false)).unwrap();
+        assert!(Path::new(&request.argv[0]).is_absolute(), "{:?}", request.argv);
+        assert_eq!(request.env["ERL_AFLAGS"], "");
+        assert!(!request.env["ERL_ZFLAGS"].contains("/our/ebin"));
+        assert!(!request.env.contains_key("FUZZ_DIST_WORKER"));
+        assert_eq!(request.env["RELEASE_NODE"], "n1@127.0.0.1");
+        assert_eq!(request.env["RELEASE_COOKIE"], "c00");
+
+        let client = launcher.request(&place("c1", true)).unwrap();
+        assert_eq!(client.argv[0], "elixir");
+        assert!(client.env["ERL_AFLAGS"].ends_with("-hidden"), "{}", client.env["ERL_AFLAGS"]);
+        assert!(client.env["ERL_ZFLAGS"].contains("-connect_all false"));
+        assert!(client.env["ERL_ZFLAGS"].ends_with("-pz /our/ebin"));
+        assert!(!client.env.contains_key("RELEASE_NODE"));
+    }
+
+    #[test]
+    fn an_unknown_placeholder_names_its_key() {
+        let in_command = launcher(|spec| spec.cluster.command = vec!["erl".into(), "{nam}".into()]);
+        let error = in_command.request(&place("n1", false)).unwrap_err();
+        assert_eq!(error.exit_code(), 254);
+        assert!(error.to_string().starts_with("cluster.command: the placeholder {nam}"), "{error}");
+        let in_env = launcher(|spec| drop(spec.cluster.env.insert("A".into(), "{port:x}".into())));
+        let error = in_env.request(&place("n1", false)).unwrap_err().to_string();
+        assert!(error.starts_with("cluster.env.A: the placeholder {port:x}"), "{error}");
+    }
+
+    #[test]
+    fn free_ports_are_different() {
+        let mut ports = free_ports(5).unwrap();
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 5);
+    }
+}

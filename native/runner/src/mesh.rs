@@ -1,0 +1,153 @@
+//! Who sees whom: asks every node for its `nodes()`, connects nodes to each other, waits for a full mesh.
+//!
+//! A partition asks that certain directed pairs cannot talk. What the cluster makes of it is another
+//! matter: with `prevent_overlapping_partitions` one cut link disconnects further nodes. Both are
+//! recorded, as `:requested` and `:effective`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fuzz_dist_core::Value;
+use fuzz_dist_core::fault::Link;
+
+use crate::agents::{Agents, Role};
+use crate::observer::short_name;
+use crate::recorder::{Recorder, map, strings};
+use crate::request::RunError;
+use crate::stop::Stop;
+
+/// How long a node may take to say whom it sees; a paused one never does.
+const ASK_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// The nodes of a run and the agents in them.
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    agents: Arc<Agents>,
+    /// Short and full names.
+    nodes: Arc<Vec<(String, String)>>,
+    /// Whether the run keeps the nodes connected.
+    keep_connected: bool,
+}
+
+impl Mesh {
+    /// For nodes given as (short, full) names.
+    pub fn new(agents: Arc<Agents>, nodes: Vec<(String, String)>, keep_connected: bool) -> Mesh {
+        Mesh { agents, nodes: Arc::new(nodes), keep_connected }
+    }
+
+    /// Whom each node that answers sees, by short names.
+    pub fn ask(&self) -> BTreeMap<String, Vec<String>> {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = self
+                .nodes
+                .iter()
+                .map(|(short, _)| (short, scope.spawn(move || self.ask_one(short))))
+                .collect();
+            asked
+                .into_iter()
+                .filter_map(|(short, handle)| {
+                    handle.join().ok().flatten().map(|seen| (short.clone(), seen))
+                })
+                .collect()
+        })
+    }
+
+    fn ask_one(&self, short: &str) -> Option<Vec<String>> {
+        let link = self.agents.get(Role::Node, short)?;
+        let answer = link.request("nodes", [], ASK_TIMEOUT).ok()?;
+        let visible = answer.first()?.items().unwrap_or_default();
+        let mine = |name: &&str| self.nodes.iter().any(|(short, _)| short == name);
+        Some(
+            visible
+                .iter()
+                .filter_map(Value::as_text)
+                .map(short_name)
+                .filter(mine)
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
+
+    /// Whether every node sees every other.
+    fn is_full(&self, seen: &BTreeMap<String, Vec<String>>) -> bool {
+        self.nodes.iter().all(|(short, _)| {
+            seen.get(short).is_some_and(|peers| peers.len() == self.nodes.len() - 1)
+        })
+    }
+
+    /// Asks each node to connect to those that it does not see, if the run keeps them connected.
+    pub fn connect(&self) {
+        if !self.keep_connected {
+            return;
+        }
+        let seen = self.ask();
+        for (short, peers) in &seen {
+            let missing: Vec<Value> = self
+                .nodes
+                .iter()
+                .filter(|(other, _)| other != short && !peers.contains(other))
+                .map(|(_, full)| Value::sym(full))
+                .collect();
+            if !missing.is_empty()
+                && let Some(link) = self.agents.get(Role::Node, short)
+            {
+                // The answer comes when set-up ends, which takes seconds into a silent link.
+                link.send(crate::agents::message::tagged(
+                    "connect",
+                    [Value::Int(0), Value::list(missing)],
+                ));
+            }
+        }
+    }
+
+    /// Connects and waits for a full mesh; false if it was not full at the deadline.
+    pub fn await_full(&self, deadline: Instant, stop: &Stop) -> bool {
+        loop {
+            let seen = self.ask();
+            if self.is_full(&seen) {
+                return true;
+            }
+            if Instant::now() >= deadline || stop.wait(Duration::from_millis(100)) {
+                return false;
+            }
+            self.connect();
+        }
+    }
+
+    /// Records what each node sees, and requested against effective connectivity.
+    pub fn record_connectivity(
+        &self,
+        recorder: &Recorder,
+        fault_id: u32,
+        requested: &[Link],
+    ) -> Result<(), RunError> {
+        let seen = self.ask();
+        let id = Value::Int(i64::from(fault_id));
+        let now_ns = recorder.now_ns();
+        for (short, peers) in &seen {
+            let value = map([("visible", strings(peers)), ("id", id.clone())]);
+            recorder.observer(now_ns, "nodes", Some(short), value)?;
+        }
+        let mut effective = Vec::new();
+        for (short, peers) in &seen {
+            for (other, _) in self.nodes.iter() {
+                if other != short && !peers.contains(other) {
+                    effective.push(pair(short, other));
+                }
+            }
+        }
+        let requested: Vec<Value> =
+            requested.iter().map(|link| pair(&link.from, &link.to)).collect();
+        let value = map([
+            ("id", id),
+            ("requested", Value::list(requested)),
+            ("effective", Value::list(effective)),
+        ]);
+        recorder.nemesis(now_ns, "connectivity", value)
+    }
+}
+
+fn pair(from: &str, to: &str) -> Value {
+    Value::list(vec![Value::str(from), Value::str(to)])
+}

@@ -1,0 +1,492 @@
+//! Runs a fault schedule: each fault is applied at its time, its effect awaited, healed at its time, and the
+//! heal awaited; all of it goes into the history.
+//!
+//! One thread keeps the time and does nothing that waits: what has to be waited for (an effect, a node that
+//! comes back, what `nodes()` says) is done by a watcher thread of the fault. Link faults are handed to the
+//! plane a little ahead with their exact time. However the run ends, [`Nemesis::run`] heals whatever is
+//! active before it returns.
+
+mod effects;
+mod process;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fuzz_dist_core::Value;
+use fuzz_dist_core::fault::{Fault, FaultKind, FaultSchedule, Plane, Resolved, Target};
+use fuzz_dist_core::seed::Seed;
+use fuzz_dist_nemesis::plane::PlaneClient;
+use fuzz_dist_schedule::simulate::start_value;
+use fuzz_dist_schedule::target;
+
+use crate::cluster::Cluster;
+use crate::mesh::Mesh;
+use crate::observer::Observations;
+use crate::recorder::Recorder;
+use crate::request::{Reporter, RunError};
+use crate::stop::{Stop, StopReason};
+use crate::telemetry::Telemetry;
+use crate::workers::Workers;
+
+/// How long before its time a link fault is handed to the plane.
+const AHEAD: Duration = Duration::from_millis(8);
+
+/// How long before a heal the nodes are asked whom they see.
+const SAMPLE_AHEAD_NS: u64 = 150_000_000;
+
+/// How long after a heal its effect may take to be seen.
+const HEAL_OBSERVED_MAX: Duration = Duration::from_secs(20);
+
+/// Names the primaries of the moment.
+pub type Primaries = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// Everything that faults need.
+#[derive(Clone)]
+pub struct Nemesis {
+    /// Links.
+    pub plane: Arc<PlaneClient>,
+    /// Processes.
+    pub cluster: Arc<Cluster>,
+    /// Whom nodes see, and how they are connected again.
+    pub mesh: Mesh,
+    /// The history.
+    pub recorder: Recorder,
+    /// What nodes noticed.
+    pub observations: Observations,
+    /// For people.
+    pub reporter: Arc<dyn Reporter>,
+    /// For handlers in the nodes.
+    pub telemetry: Telemetry,
+    /// The wish to stop the run.
+    pub stop: Stop,
+    /// The end of the main phase, and with it of all faults.
+    pub over: Stop,
+    /// For nodes that were started again.
+    pub workers: Workers,
+    /// For the target `primaries`.
+    pub primaries: Primaries,
+    /// For targets that are resolved when they start.
+    pub seed: Seed,
+    /// What is active now, for the status line.
+    pub active: Active,
+}
+
+/// Names of active faults; shared.
+#[derive(Debug, Clone, Default)]
+pub struct Active(Arc<Mutex<Vec<(u32, String)>>>);
+
+impl Active {
+    fn lock(&self) -> MutexGuard<'_, Vec<(u32, String)>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// For people.
+    pub fn names(&self) -> Vec<String> {
+        self.lock().iter().map(|(_, name)| name.clone()).collect()
+    }
+}
+
+/// A fault that has been applied.
+#[derive(Debug)]
+struct Running {
+    fault: Fault,
+    resolved: Resolved,
+    /// Set when it is healed: its watcher gives up.
+    over: Arc<AtomicBool>,
+    watcher: Option<JoinHandle<()>>,
+    /// What the plane saw of it just before it was healed.
+    last: effects::LastLook,
+    started: Instant,
+}
+
+/// What a watcher shares with the thread that keeps the time.
+struct Watched {
+    over: Arc<AtomicBool>,
+    last: effects::LastLook,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Action {
+    /// Before `Sample` and `Heal` of other faults at the same instant: order is that of the schedule.
+    Start,
+    Sample,
+    Heal,
+}
+
+/// What is to be done when, of which fault.
+type Due = (u64, Action, usize);
+
+fn timeline(schedule: &FaultSchedule) -> Vec<Due> {
+    let mut due: Vec<Due> = Vec::new();
+    for (i, fault) in schedule.faults.iter().enumerate() {
+        let end_ns = fault.start_ns + fault.duration_ns;
+        due.push((fault.start_ns, Action::Start, i));
+        if fault.kind.plane() == Plane::Link {
+            let sample_ns = end_ns.saturating_sub(SAMPLE_AHEAD_NS.min(fault.duration_ns / 2));
+            due.push((sample_ns, Action::Sample, i));
+        }
+        due.push((end_ns, Action::Heal, i));
+    }
+    due.sort_unstable();
+    due
+}
+
+impl Nemesis {
+    /// Runs the schedule; its times count from `main_start_ns` of the run. Returns when every fault has been
+    /// healed, or the run should stop and what was active has been healed.
+    pub fn run(&self, schedule: &FaultSchedule, main_start_ns: u64) -> Result<(), RunError> {
+        let mut running: Vec<Option<Running>> = schedule.faults.iter().map(|_| None).collect();
+        let mut watchers = Vec::new();
+        let mut outcome = Ok(());
+        for (offset_ns, action, i) in timeline(schedule) {
+            let at_ns = main_start_ns + offset_ns;
+            if self.sleep_until(at_ns, schedule.faults[i].kind.plane()) {
+                break;
+            }
+            let done = match action {
+                Action::Start => {
+                    self.start(&schedule.faults[i], at_ns).map(|started| running[i] = started)
+                }
+                Action::Sample => {
+                    running[i].as_ref().map_or(Ok(()), |one| self.sample(one, &mut watchers))
+                }
+                Action::Heal => running[i]
+                    .take()
+                    .map_or(Ok(()), |one| self.heal(one, Some(at_ns), &mut watchers)),
+            };
+            if let Err(error) = done {
+                outcome = Err(error);
+                break;
+            }
+        }
+        for one in running.into_iter().flatten() {
+            let healed = self.heal(one, None, &mut watchers);
+            outcome = outcome.and(healed);
+        }
+        for watcher in watchers {
+            drop(watcher.join());
+        }
+        outcome
+    }
+
+    /// True if the run should stop.
+    fn sleep_until(&self, at_ns: u64, plane: Plane) -> bool {
+        let ahead_ns = if plane == Plane::Link { AHEAD.as_nanos() as u64 } else { 0 };
+        let wait_ns = at_ns.saturating_sub(ahead_ns).saturating_sub(self.recorder.now_ns());
+        self.over.wait(Duration::from_nanos(wait_ns))
+    }
+
+    fn resolve(&self, fault: &Fault) -> Result<Resolved, String> {
+        if let Some(resolved) = &fault.resolved {
+            return Ok(resolved.clone());
+        }
+        let nodes = self.cluster.names();
+        let primaries =
+            if fault.target == Target::Primaries { Some((self.primaries)()) } else { None };
+        let mut stream = self.seed.stream("late-target", u64::from(fault.id));
+        target::resolve(
+            &fault.target,
+            fault.one_way,
+            &fault.kind,
+            &nodes,
+            primaries.as_deref(),
+            &mut stream,
+        )
+        .map_err(|error| error.to_string())
+    }
+
+    /// Applies it; `None` if it cannot be, which the history says.
+    fn start(&self, fault: &Fault, at_ns: u64) -> Result<Option<Running>, RunError> {
+        let resolved = match self.resolve(fault) {
+            Ok(resolved) => resolved,
+            Err(reason) => {
+                self.failed(fault, &reason)?;
+                return Ok(None);
+            }
+        };
+        self.recorder.nemesis(at_ns, "fault-start", describe(fault, &resolved))?;
+        let baseline = effects::Baseline::take(&self.plane, fault);
+        let applied = match fault.kind.plane() {
+            Plane::Link => {
+                let at = self.recorder.clock().start_monotonic_ns + at_ns;
+                let port = fault.port.as_deref();
+                self.plane
+                    .apply(fault.id, &resolved.links, port, &fault.kind, Some(at))
+                    .map(|applied| applied.monotonic_ns)
+                    .map_err(|error| error.to_string())
+            }
+            Plane::Process => process::apply(&self.cluster, &fault.kind, &resolved.nodes),
+        };
+        let applied_ns = match applied {
+            Ok(monotonic_ns) => self.recorder.clock().at_ns(monotonic_ns),
+            Err(reason) => {
+                self.failed(fault, &reason)?;
+                return Ok(None);
+            }
+        };
+        let late_us = applied_ns as i64 / 1000 - at_ns as i64 / 1000;
+        let value = self.identify(fault, [("late-us", Value::Int(late_us))]);
+        self.recorder.nemesis(applied_ns, "fault-applied", value)?;
+        let text = summary(fault, &resolved);
+        self.reporter.line(&format!("fault {}: {text}", fault.id));
+        self.active.lock().push((fault.id, text));
+        self.telemetry.fault_start(fault, &resolved);
+        let over = Arc::new(AtomicBool::new(false));
+        let last = effects::LastLook::default();
+        let watched = Watched { over: Arc::clone(&over), last: last.clone() };
+        let watcher = self.watch_effect(fault, &resolved, baseline, applied_ns, watched);
+        Ok(Some(Running {
+            fault: fault.clone(),
+            resolved,
+            over,
+            watcher: Some(watcher),
+            last,
+            started: Instant::now(),
+        }))
+    }
+
+    fn failed(&self, fault: &Fault, reason: &str) -> Result<(), RunError> {
+        self.reporter.line(&format!("fault {} could not be applied: {reason}", fault.id));
+        self.telemetry.fault_exception(fault, reason);
+        let value = self.identify(fault, [("reason", Value::str(reason))]);
+        self.recorder.nemesis(self.recorder.now_ns(), "fault-failed", value)
+    }
+
+    fn identify<const N: usize>(&self, fault: &Fault, more: [(&str, Value); N]) -> Value {
+        let id = [
+            (Value::sym("id"), Value::Int(i64::from(fault.id))),
+            (Value::sym("kind"), Value::sym(fault.kind.name())),
+        ];
+        Value::map(id.into_iter().chain(more.into_iter().map(|(k, v)| (Value::sym(k), v))))
+    }
+
+    /// Looks for the effect until it is seen or the fault is over, and records which.
+    fn watch_effect(
+        &self,
+        fault: &Fault,
+        resolved: &Resolved,
+        baseline: effects::Baseline,
+        applied_ns: u64,
+        watched: Watched,
+    ) -> JoinHandle<()> {
+        let (nemesis, fault, resolved) = (self.clone(), fault.clone(), resolved.clone());
+        std::thread::spawn(move || {
+            let look = effects::Look {
+                plane: &nemesis.plane,
+                cluster: &nemesis.cluster,
+                observations: &nemesis.observations,
+                fault: &fault,
+                resolved: &resolved,
+                baseline: &baseline,
+                last: &watched.last,
+                applied_ns,
+            };
+            let written = loop {
+                let last = watched.over.load(Ordering::Acquire);
+                if let Some(seen) = look.effect(nemesis.recorder.now_ns()) {
+                    let value = nemesis.identify(
+                        &fault,
+                        [("effect", Value::str(seen.text)), ("evidence", seen.evidence)],
+                    );
+                    let now_ns = nemesis.recorder.now_ns();
+                    break nemesis.recorder.nemesis(now_ns, "fault-observed", value);
+                }
+                if last {
+                    let reason = look.why_not();
+                    let text = format!("fault {} had no effect: {reason}", fault.id);
+                    nemesis.reporter.line(&text);
+                    let value = nemesis.identify(&fault, [("reason", Value::str(reason))]);
+                    let now_ns = nemesis.recorder.now_ns();
+                    break nemesis.recorder.nemesis(now_ns, "fault-no-effect", value);
+                }
+                nemesis.observations.wait(Duration::from_millis(10));
+            };
+            nemesis.heed(written);
+        })
+    }
+
+    /// Asks every node whom it sees, and records requested against effective connectivity.
+    fn sample(
+        &self,
+        running: &Running,
+        watchers: &mut Vec<JoinHandle<()>>,
+    ) -> Result<(), RunError> {
+        if self.stop.is_set() {
+            return Ok(());
+        }
+        let (nemesis, id) = (self.clone(), running.fault.id);
+        let links = match running.fault.port {
+            Some(_) => return Ok(()),
+            None => running.resolved.links.clone(),
+        };
+        watchers.push(std::thread::spawn(move || {
+            nemesis.heed(nemesis.mesh.record_connectivity(&nemesis.recorder, id, &links));
+        }));
+        Ok(())
+    }
+
+    fn heal(
+        &self,
+        mut running: Running,
+        at_ns: Option<u64>,
+        watchers: &mut Vec<JoinHandle<()>>,
+    ) -> Result<(), RunError> {
+        let fault = running.fault.clone();
+        let baseline = effects::Baseline::take(&self.plane, &fault);
+        running.last.take(&self.plane, &fault);
+        let at = at_ns.map(|at_ns| self.recorder.clock().start_monotonic_ns + at_ns);
+        let healed = match fault.kind.plane() {
+            Plane::Link => self
+                .plane
+                .heal(fault.id, at)
+                .map(|applied| applied.monotonic_ns)
+                .map_err(|error| error.to_string()),
+            Plane::Process => process::heal(&self.cluster, &fault.kind, &running.resolved.nodes),
+        };
+        running.over.store(true, Ordering::Release);
+        self.active.lock().retain(|(id, _)| *id != fault.id);
+        if let Some(watcher) = running.watcher.take() {
+            watchers.push(watcher);
+        }
+        let healed_ns = match healed {
+            Ok(monotonic_ns) => self.recorder.clock().at_ns(monotonic_ns),
+            Err(reason) => {
+                let text = format!("fault {} could not be healed: {reason}", fault.id);
+                self.reporter.line(&text);
+                self.stop.ask(StopReason::Broken(text.clone()));
+                return Err(RunError::Internal(text));
+            }
+        };
+        self.recorder.nemesis(healed_ns, "fault-healed", self.identify(&fault, []))?;
+        self.reporter.line(&format!("fault {} healed", fault.id));
+        self.telemetry.fault_stop(&fault, running.started.elapsed());
+        watchers.push(self.watch_heal(running, baseline, healed_ns));
+        Ok(())
+    }
+
+    /// Connects the nodes again as a cluster library would, and records that the heal was seen.
+    fn watch_heal(
+        &self,
+        running: Running,
+        baseline: effects::Baseline,
+        healed_ns: u64,
+    ) -> JoinHandle<()> {
+        let nemesis = self.clone();
+        std::thread::spawn(move || {
+            let fault = &running.fault;
+            let look = effects::Look {
+                plane: &nemesis.plane,
+                cluster: &nemesis.cluster,
+                observations: &nemesis.observations,
+                fault,
+                resolved: &running.resolved,
+                baseline: &baseline,
+                last: &running.last,
+                applied_ns: healed_ns,
+            };
+            let deadline = Instant::now() + HEAL_OBSERVED_MAX;
+            let mut written = Ok(());
+            while Instant::now() < deadline && !nemesis.stop.is_set() {
+                nemesis.mesh.connect();
+                if let Some(seen) = look.healed(nemesis.recorder.now_ns()) {
+                    let value = nemesis.identify(fault, [("effect", Value::str(seen.text))]);
+                    let now_ns = nemesis.recorder.now_ns();
+                    written = nemesis.recorder.nemesis(now_ns, "fault-heal-observed", value);
+                    break;
+                }
+                nemesis.observations.wait(Duration::from_millis(20));
+            }
+            nemesis.heed(written);
+            let revived = matches!(fault.kind, FaultKind::Kill | FaultKind::Restart);
+            for node in running.resolved.nodes.iter().filter(|_| revived) {
+                if let Err(reason) = nemesis.workers.set_up_again(node) {
+                    nemesis.reporter.line(&format!("setup of {node} after its restart: {reason}"));
+                }
+            }
+            if fault.kind.plane() == Plane::Link && fault.port.is_none() && !nemesis.stop.is_set() {
+                nemesis.heed(nemesis.mesh.record_connectivity(&nemesis.recorder, fault.id, &[]));
+            }
+        })
+    }
+
+    /// A watcher that cannot write stops the run: a history with holes is worth nothing.
+    fn heed(&self, written: Result<(), RunError>) {
+        if let Err(error) = written {
+            self.stop.ask(StopReason::Broken(error.to_string()));
+        }
+    }
+}
+
+/// The value of a `fault-start` record.
+fn describe(fault: &Fault, resolved: &Resolved) -> Value {
+    start_value(&Fault { resolved: Some(resolved.clone()), ..fault.clone() })
+}
+
+/// `hold halves: n1 | n2 n3, 5600 ms, certainly above net-tick`.
+fn summary(fault: &Fault, resolved: &Resolved) -> String {
+    let mut text = format!("{} {}", fault.kind.name(), target::name(&fault.target));
+    if fault.one_way {
+        text.push_str(" one way");
+    }
+    if !resolved.nodes.is_empty() {
+        text.push_str(&format!(" ({})", resolved.nodes.join(" ")));
+    }
+    if let Some(port) = &fault.port {
+        text.push_str(&format!(" port {port}"));
+    }
+    text.push_str(&format!(", {:.0} ms", fault.duration_ns as f64 / 1e6));
+    if let Some(boundary) = &fault.boundary {
+        text.push_str(&format!(", {} {}", boundary.zone.as_str(), boundary.name));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fuzz_dist_core::fault::FaultKind;
+
+    fn fault(id: u32, kind: FaultKind, start_ms: u64, duration_ms: u64) -> Fault {
+        Fault {
+            id,
+            kind,
+            target: Target::One,
+            one_way: false,
+            port: None,
+            start_ns: start_ms * 1_000_000,
+            duration_ns: duration_ms * 1_000_000,
+            boundary: None,
+            resolved: None,
+        }
+    }
+
+    #[test]
+    fn the_timeline_is_sorted_and_samples_before_the_heal() {
+        let schedule = FaultSchedule {
+            version: 1,
+            seed: 1,
+            nodes: vec!["n1".into()],
+            boundaries: vec![],
+            faults: vec![
+                fault(1, FaultKind::Hold, 1000, 2000),
+                fault(2, FaultKind::Kill, 500, 1000),
+            ],
+        };
+        let due: Vec<(u64, Action, usize)> = timeline(&schedule);
+        let ms = |ns: u64| ns / 1_000_000;
+        let short: Vec<(u64, Action, usize)> =
+            due.into_iter().map(|(ns, action, i)| (ms(ns), action, i)).collect();
+        assert_eq!(
+            short,
+            vec![
+                (500, Action::Start, 1),
+                (1000, Action::Start, 0),
+                (1500, Action::Heal, 1),
+                (2850, Action::Sample, 0),
+                (3000, Action::Heal, 0),
+            ]
+        );
+    }
+}

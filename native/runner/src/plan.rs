@@ -1,0 +1,140 @@
+//! What a run will do: generators, faults and checkers, made from the spec, the seed and the live boundaries.
+
+use std::path::Path;
+
+use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::spec::{CheckerSpec, Spec};
+use fuzz_dist_schedule::boundaries::{Boundaries, LiveBoundaries};
+use fuzz_dist_schedule::{Env, Expr, Interpreter, compile, faults, workload};
+
+use crate::live::Live;
+use crate::request::RunError;
+
+/// Generators, faults and checkers of a run.
+#[derive(Debug)]
+pub struct Plan {
+    threads: u32,
+    nodes: Vec<String>,
+    seed: Seed,
+    main: Expr,
+    last: Option<Expr>,
+    /// The faults.
+    pub schedule: FaultSchedule,
+    /// What people should know of it.
+    pub notes: Vec<String>,
+}
+
+fn input(error: impl std::fmt::Display) -> RunError {
+    RunError::Input(error.to_string())
+}
+
+/// The number of logical processes.
+pub fn thread_count(spec: &Spec) -> Result<u32, RunError> {
+    spec.concurrency.count(spec.nodes.names().len()).ok_or_else(|| {
+        RunError::Input(format!(
+            "concurrency: {:?} is neither a number nor a text like \"2n\"",
+            spec.concurrency
+        ))
+    })
+}
+
+/// The checkers of a run, of the spec or else of its workload.
+pub fn checkers(spec: &Spec) -> Result<Vec<CheckerSpec>, RunError> {
+    Ok(workload::plan(spec).map_err(input)?.checkers)
+}
+
+/// Refuses, before anything is started, what can be known to be wrong without a cluster.
+pub fn check(spec: &Spec, schedule: Option<&FaultSchedule>) -> Result<(), RunError> {
+    fuzz_dist_core::spec::validate(spec).map_err(input)?;
+    let plan = workload::plan(spec).map_err(input)?;
+    for checker in &plan.checkers {
+        fuzz_dist_checker::build(checker).map_err(input)?;
+    }
+    let nodes = spec.nodes.names();
+    let env = Env::new(thread_count(spec)?, &nodes, Seed(0));
+    for (key, expr) in
+        [("generator", Some(&plan.generator)), ("final_generator", plan.final_generator.as_ref())]
+    {
+        let Some(expr) = expr else { continue };
+        if expr.uses_nemesis() {
+            return Err(RunError::Input(format!(
+                "workload.{key}: faults are not operations of a generator here; list them under \
+                 [[nemesis.faults]], or in a schedule.json (nemesis.schedule)"
+            )));
+        }
+        compile(expr, &env).map_err(input)?;
+    }
+    if let Some(schedule) = schedule {
+        validate(spec, schedule)?;
+    }
+    Ok(())
+}
+
+fn validate(spec: &Spec, schedule: &FaultSchedule) -> Result<(), RunError> {
+    let ports: Vec<String> = spec.cluster.ports.iter().map(|port| port.name.clone()).collect();
+    fuzz_dist_schedule::validate(schedule, &spec.nodes.names(), &ports).map_err(input)
+}
+
+impl Plan {
+    /// Draws the faults against the boundaries that the nodes run with, unless a schedule is given.
+    pub fn new(
+        spec: &Spec,
+        seed: Seed,
+        schedule: Option<&FaultSchedule>,
+        live: &Live,
+    ) -> Result<Plan, RunError> {
+        let plan = workload::plan(spec).map_err(input)?;
+        let nodes = spec.nodes.names();
+        let schedule = match schedule {
+            Some(given) => {
+                validate(spec, given)?;
+                given.clone()
+            }
+            None => draw(spec, seed, &nodes, live)?,
+        };
+        Ok(Plan {
+            threads: thread_count(spec)?,
+            nodes,
+            seed,
+            main: plan.generator,
+            last: plan.final_generator,
+            schedule,
+            notes: plan.notes,
+        })
+    }
+
+    /// Writes `schedule.json`.
+    pub fn write_schedule(&self, path: &Path) -> Result<(), RunError> {
+        let text = serde_json::to_string_pretty(&self.schedule)
+            .map_err(|e| RunError::Internal(format!("the schedule as JSON: {e}")))?;
+        crate::run::write_file(path, text.as_bytes())
+    }
+
+    /// Operations of the main phase.
+    pub fn main_generator(&self) -> Result<Interpreter, RunError> {
+        let env = Env::new(self.threads, &self.nodes, self.seed);
+        Ok(Interpreter::new(compile(&self.main, &env).map_err(input)?, self.threads))
+    }
+
+    /// Operations after the recovery, by the processes that the threads have come to.
+    pub fn final_generator(&self, processes: &[i64]) -> Result<Option<Interpreter>, RunError> {
+        let Some(expr) = &self.last else { return Ok(None) };
+        let env = Env::for_final(self.threads, &self.nodes, self.seed);
+        let generator = compile(expr, &env).map_err(input)?;
+        Ok(Some(Interpreter::with_processes(generator, self.threads, processes)))
+    }
+}
+
+fn draw(spec: &Spec, seed: Seed, nodes: &[String], live: &Live) -> Result<FaultSchedule, RunError> {
+    let values = LiveBoundaries {
+        net_ticktime_s: live.net_ticktime_ms as f64 / 1e3,
+        net_tickintensity: live.net_tickintensity,
+        net_setuptime_ms: live.net_setuptime_ms as f64,
+    };
+    let source = format!("live node {}", live.node);
+    let boundaries = Boundaries::from_live(values, &source, spec).map_err(input)?;
+    let ns = |seconds: f64| (seconds.max(0.0) * 1e9).round() as u64;
+    let (main_ns, warm_up_ns) = (ns(spec.time_limit_s), ns(spec.warm_up_s));
+    faults::draw(&spec.nemesis, &boundaries, seed, nodes, main_ns, warm_up_ns).map_err(input)
+}

@@ -1,0 +1,196 @@
+//! One run from request to verdict.
+//!
+//! Set-up, main phase, heal, recovery, final operations, teardown, analysis. Whatever happens on the way, the
+//! processes of the run are gone when [`run`] returns: they are the guard's, the guard's handle is owned
+//! here, and its end kills them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+use fuzz_dist_core::Value;
+use fuzz_dist_core::clock;
+use fuzz_dist_core::clock::RunClock;
+use fuzz_dist_core::history_file::{Header, Writer};
+use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::spec::Spec;
+use fuzz_dist_core::store::{RunDir, Store};
+use fuzz_dist_nemesis::guard::{Guard, GuardEvent};
+
+use crate::agents::Agents;
+use crate::analysis;
+use crate::core_log::CoreLog;
+use crate::observer::{Observations, observe};
+use crate::plan;
+use crate::recorder::{Recorder, map};
+use crate::request::{Reporter, RunError, RunOutcome, RunRequest};
+use crate::session::Session;
+use crate::signals;
+use crate::stop::{Stop, StopReason};
+
+/// Runs a test and gives its verdict.
+pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcome, RunError> {
+    let stop = Stop::default();
+    signals::listen(&stop)?;
+    if let Some(fd) = request.life_line_fd {
+        signals::watch_life_line(fd, &stop)?;
+    }
+    let mut request = request;
+    let seed = Seed(*request.spec.seed.get_or_insert_with(|| Seed::from_entropy().0));
+    // Everything that can be refused without starting anything is refused here.
+    plan::check(&request.spec, request.schedule.as_ref())?;
+    let files = prepare_files(&request.spec)?;
+    let recorder = open_recorder(&request.spec, seed, &files)?;
+    let log = CoreLog::create(&files.core_log(), *recorder.clock(), reporter)?;
+    let reporter: Arc<dyn Reporter> = Arc::new(log);
+    let ran = perform(&request, seed, &files, &recorder, &reporter, &stop);
+    let recorded = match (&ran, stop.reason()) {
+        (Ok(_), Some(reason)) => {
+            let value = map([("reason", Value::str(reason.text()))]);
+            recorder.observer(recorder.now_ns(), "interrupted", None, value)
+        }
+        (Err(error), _) => {
+            let value = map([("reason", Value::str(error.to_string()))]);
+            recorder.observer(recorder.now_ns(), "interrupted", None, value)
+        }
+        (Ok(_), None) => Ok(()),
+    };
+    recorded?;
+    recorder.sync()?;
+    drop(recorder);
+    let versions = match (ran, stop.reason()) {
+        (Err(error), _) => return Err(with_place(error, files.path())),
+        (Ok(_), Some(StopReason::Broken(text))) => {
+            return Err(with_place(RunError::Internal(text), files.path()));
+        }
+        (Ok(versions), _) => versions,
+    };
+    reporter.line("analysing");
+    analysis::analyze_with(files.path(), None, &versions)
+}
+
+/// An error of a run that has a folder says where the rest can be read.
+fn with_place(error: RunError, run_dir: &Path) -> RunError {
+    let place = format!("what was recorded is in {}", run_dir.display());
+    match error {
+        RunError::Input(text) => RunError::Input(format!("{text}\n{place}")),
+        RunError::Internal(text) => RunError::Internal(format!(
+            "{text}\n{place}; `fuzz_dist analyze {}` checks it",
+            run_dir.display()
+        )),
+    }
+}
+
+fn prepare_files(spec: &Spec) -> Result<RunDir, RunError> {
+    let files = Store::create_run(Path::new(&spec.store), &spec.name, clock::wall_ns())
+        .map_err(|e| RunError::Input(format!("cannot create a run in {}: {e}", spec.store)))?;
+    write_file(&files.spec(), fuzz_dist_core::spec::to_toml(spec).as_bytes())?;
+    Ok(files)
+}
+
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
+    std::fs::write(path, bytes)
+        .map_err(|e| RunError::Internal(format!("cannot write {}: {e}", path.display())))
+}
+
+fn open_recorder(spec: &Spec, seed: Seed, files: &RunDir) -> Result<Recorder, RunError> {
+    let clock = RunClock::start();
+    let header = Header {
+        run: files.id(),
+        test: spec.name.clone(),
+        seed,
+        clock,
+        spec: fuzz_dist_core::spec::to_toml(spec),
+    };
+    let writer = Writer::create(&files.history(), &header)
+        .map_err(|e| RunError::Internal(format!("cannot write the history: {e}")))?;
+    Ok(Recorder::new(writer, clock))
+}
+
+/// Everything between an open history and the end of the last process.
+fn perform(
+    request: &RunRequest,
+    seed: Seed,
+    files: &RunDir,
+    recorder: &Recorder,
+    reporter: &Arc<dyn Reporter>,
+    stop: &Stop,
+) -> Result<BTreeMap<String, String>, RunError> {
+    let spec = &request.spec;
+    let (worker_sender, worker_inbox) = channel();
+    let (node_sender, node_inbox) = channel();
+    let token = token();
+    let agents = Agents::start(&token, &files.id(), worker_sender, node_sender)
+        .map(Arc::new)
+        .map_err(|e| RunError::Internal(format!("cannot serve agents: {e}")))?;
+    let exe = std::env::current_exe()
+        .map_err(|e| RunError::Internal(format!("cannot find my own program: {e}")))?;
+    let guard = Guard::start(&exe, &files.id()).map_err(|e| RunError::Internal(e.to_string()))?;
+    let guard = Arc::new(guard);
+    watch_guard(&guard, stop);
+
+    let observations = Observations::default();
+    let observer = {
+        let (recorder, observations) = (recorder.clone(), observations.clone());
+        std::thread::spawn(move || observe(&node_inbox, &recorder, &observations))
+    };
+    let session = Session {
+        spec,
+        seed,
+        files,
+        recorder,
+        reporter,
+        stop,
+        agents: &agents,
+        guard: &guard,
+        observations: &observations,
+        token: &token,
+        schedule: request.schedule.as_ref(),
+    };
+    let outcome = session.perform(&exe, worker_inbox);
+    let shutdown = shut_down(&guard);
+    drop(agents);
+    drop(observer.join());
+    let versions = outcome?;
+    shutdown?;
+    Ok(versions)
+}
+
+fn watch_guard(guard: &Arc<Guard>, stop: &Stop) {
+    let events = guard.events();
+    let stop = stop.clone();
+    std::thread::spawn(move || {
+        while let Ok(event) = events.recv() {
+            if matches!(event, GuardEvent::Lost(_)) {
+                stop.ask(StopReason::Broken(
+                    "the guard process died; every process of the run was killed".into(),
+                ));
+            }
+        }
+    });
+}
+
+/// A secret of this run, from the system's randomness.
+fn token() -> String {
+    use std::hash::{BuildHasher, Hasher};
+    (0..2u8)
+        .map(|i| {
+            let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
+            hasher.write_u8(i);
+            format!("{:016x}", hasher.finish())
+        })
+        .collect()
+}
+
+/// Kills every process of the run and says which could not be.
+fn shut_down(guard: &Guard) -> Result<(), RunError> {
+    let left = guard.end().map_err(|e| RunError::Internal(e.to_string()));
+    match left {
+        Ok(left) if !left.remaining.is_empty() => {
+            Err(RunError::Internal(format!("processes could not be killed: {:?}", left.remaining)))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,234 @@
+//! A run between its open history and its dead processes: starts everything, goes through the phases.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::spec::Spec;
+use fuzz_dist_core::store::RunDir;
+use fuzz_dist_nemesis::guard::{Guard, GuardEvent, SpawnRequest};
+use fuzz_dist_nemesis::plane::{CONTROL_VARIABLE, PlaneClient, TOKEN_VARIABLE};
+
+use crate::agents::{Agents, WorkerEvent};
+use crate::cluster::Cluster;
+use crate::live;
+use crate::mesh::Mesh;
+use crate::nemesis::{Active, Nemesis};
+use crate::observer::Observations;
+use crate::operations::{Operations, Tally};
+use crate::phases::Phases;
+use crate::plan::{self, Plan};
+use crate::recorder::Recorder;
+use crate::request::{Reporter, RunError};
+use crate::status::{Phase, Sources, StatusThread};
+use crate::stop::{Stop, StopReason};
+use crate::telemetry::Telemetry;
+use crate::workers::Workers;
+
+/// How long the plane may take to dial back.
+const PLANE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Key of the plane at the guard.
+const PLANE_KEY: &str = "plane";
+
+/// Everything that a run has before its cluster starts.
+pub(crate) struct Session<'a> {
+    pub spec: &'a Spec,
+    pub seed: Seed,
+    pub files: &'a RunDir,
+    pub recorder: &'a Recorder,
+    pub reporter: &'a Arc<dyn Reporter>,
+    pub stop: &'a Stop,
+    pub agents: &'a Arc<Agents>,
+    pub guard: &'a Arc<Guard>,
+    pub observations: &'a Observations,
+    pub token: &'a str,
+    pub schedule: Option<&'a FaultSchedule>,
+}
+
+impl Session<'_> {
+    /// All phases, in order; versions of what ran.
+    pub(crate) fn perform(
+        &self,
+        exe: &Path,
+        inbox: Receiver<WorkerEvent>,
+    ) -> Result<BTreeMap<String, String>, RunError> {
+        let began = Instant::now();
+        self.recorder.phase("setup")?;
+        self.reporter.line("starting the plane and the nodes");
+        let plane = Arc::new(self.start_plane(exe)?);
+        let cluster = Arc::new(self.new_cluster(&plane)?);
+        let tally = Arc::new(
+            Tally::new().map_err(|e| RunError::Internal(format!("cannot count latencies: {e}")))?,
+        );
+        let sources = Sources {
+            reporter: Arc::clone(self.reporter),
+            phase: Phase::default(),
+            recorder: self.recorder.clone(),
+            tally: Arc::clone(&tally),
+            active: Active::default(),
+            cluster: Arc::clone(&cluster),
+        };
+        let (phase, active) = (sources.phase.clone(), sources.active.clone());
+        let _status = StatusThread::start(sources);
+
+        let nodes = cluster.full_names();
+        let (spec, agents) = (self.spec, Arc::clone(self.agents));
+        let workers = Workers::new(spec, self.seed.0, agents, &nodes, self.stop.clone());
+        let mut operations = Operations::new(
+            self.recorder.clone(),
+            inbox,
+            workers.placing(),
+            plan::thread_count(spec)?,
+            Duration::from_millis(spec.op_timeout_ms),
+            tally,
+        );
+        let mesh = Mesh::new(Arc::clone(self.agents), nodes, spec.cluster.connect);
+        self.bring_up(&cluster, &mesh, &workers, &mut operations)?;
+        if self.stop.is_set() {
+            return Ok(BTreeMap::new());
+        }
+        let live = live::read(self.agents, &cluster.names())?;
+        let plan = Plan::new(spec, self.seed, self.schedule, &live)?;
+        plan.write_schedule(&self.files.schedule())?;
+        plan.notes.iter().for_each(|note| self.reporter.line(note));
+        let telemetry = Telemetry::new(operations.broadcaster(), &self.files.id(), &spec.name);
+        let nemesis = Nemesis {
+            plane,
+            cluster: Arc::clone(&cluster),
+            mesh: mesh.clone(),
+            recorder: self.recorder.clone(),
+            observations: self.observations.clone(),
+            reporter: Arc::clone(self.reporter),
+            telemetry: telemetry.clone(),
+            stop: self.stop.clone(),
+            over: Stop::default(),
+            workers: workers.clone(),
+            primaries: workers.primaries(),
+            seed: self.seed,
+            active,
+        };
+        telemetry.run_start();
+        let phases = Phases {
+            spec,
+            recorder: self.recorder,
+            reporter: self.reporter,
+            stop: self.stop,
+            telemetry: &telemetry,
+            phase: &phase,
+        };
+        let processes = phases.main(&plan, &nemesis, &mut operations)?;
+        if !self.stop.is_set() {
+            phases.recover(&nemesis, &mesh, &cluster)?;
+            phases.finish(&plan, &mut operations, &processes)?;
+        }
+        if !self.stop.is_set() {
+            phases.tear_down(&workers, &mut operations)?;
+        }
+        telemetry.run_stop(began.elapsed());
+        Ok(live.versions)
+    }
+
+    fn start_plane(&self, exe: &Path) -> Result<PlaneClient, RunError> {
+        let internal = |text: String| RunError::Internal(format!("the link plane: {text}"));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| internal(e.to_string()))?;
+        let address = listener.local_addr().map_err(|e| internal(e.to_string()))?;
+        let env = BTreeMap::from([
+            (CONTROL_VARIABLE.to_owned(), address.to_string()),
+            (TOKEN_VARIABLE.to_owned(), self.token.to_owned()),
+        ]);
+        // Before it starts, so that an early death is heard.
+        let events = self.guard.events();
+        self.guard
+            .spawn(SpawnRequest {
+                key: PLANE_KEY.into(),
+                argv: vec![exe.display().to_string(), "plane".into()],
+                env,
+                output: self.files.path().join("plane.log"),
+                ..SpawnRequest::default()
+            })
+            .map_err(|e| internal(e.to_string()))?;
+        let stream = accept(&listener, Instant::now() + PLANE_TIMEOUT).map_err(internal)?;
+        let plane = PlaneClient::new(stream, self.token).map_err(|e| internal(e.to_string()))?;
+        watch_plane(events, self.stop.clone());
+        Ok(plane)
+    }
+
+    fn new_cluster(&self, plane: &Arc<PlaneClient>) -> Result<Cluster, RunError> {
+        Cluster::new(crate::cluster::Parts {
+            spec: self.spec.clone(),
+            guard: Arc::clone(self.guard),
+            plane: Arc::clone(plane),
+            agents: Arc::clone(self.agents),
+            recorder: self.recorder.clone(),
+            run: self.files.id(),
+            run_dir: self.files.path().to_owned(),
+            token: self.token.to_owned(),
+        })
+    }
+
+    /// Nodes up, connected, with workers, set up and ready.
+    fn bring_up(
+        &self,
+        cluster: &Cluster,
+        mesh: &Mesh,
+        workers: &Workers,
+        operations: &mut Operations,
+    ) -> Result<(), RunError> {
+        let deadline = Instant::now() + Duration::from_millis(self.spec.cluster.ready_timeout_ms);
+        cluster.start_all()?;
+        cluster.await_nodes(deadline, self.stop)?;
+        if self.spec.cluster.connect && !mesh.await_full(deadline, self.stop) && !self.stop.is_set()
+        {
+            return Err(RunError::Input(format!(
+                "the nodes did not connect to each other within {} ms (cluster.ready_timeout_ms): \
+                 {:?}; set cluster.connect = false for a system that is not one cluster",
+                self.spec.cluster.ready_timeout_ms,
+                mesh.ask()
+            )));
+        }
+        cluster.start_clients()?;
+        operations.await_workers(deadline, self.stop)?;
+        workers.set_up_all()?;
+        workers.await_ready()
+    }
+}
+
+fn accept(listener: &TcpListener, deadline: Instant) -> Result<TcpStream, String> {
+    listener.set_nonblocking(true).map_err(|e| e.to_string())?;
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).map_err(|e| e.to_string())?;
+                return Ok(stream);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e.to_string()),
+        }
+        if Instant::now() > deadline {
+            return Err("it did not dial back; see plane.log in the run's folder".into());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The death of the plane is a total partition that nobody asked for.
+fn watch_plane(events: Receiver<GuardEvent>, stop: Stop) {
+    std::thread::spawn(move || {
+        while let Ok(event) = events.recv() {
+            if let GuardEvent::Exited { key, exit, .. } = event
+                && key == PLANE_KEY
+            {
+                stop.ask(StopReason::Broken(format!(
+                    "the link plane died ({exit}), which is a total partition that no schedule asked \
+                     for"
+                )));
+            }
+        }
+    });
+}
