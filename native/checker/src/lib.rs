@@ -7,12 +7,22 @@
 
 mod budget;
 mod compose;
+mod elements;
+mod independent;
 pub mod linearizable;
+mod numbering;
 mod options;
+pub mod pn_counter;
+mod ranges;
+pub mod set;
+pub mod set_full;
+pub mod stats;
+mod vacuity;
 
 pub use budget::{Budget, Exhausted, Meter};
 pub use compose::check_all;
 pub use options::{OptionError, OptionInfo, did_you_mean};
+pub use vacuity::vacuity;
 
 use fuzz_dist_core::spec::CheckerSpec;
 use fuzz_dist_core::{CheckResult, History, Value};
@@ -39,8 +49,14 @@ pub struct CheckerInfo {
 type Build = fn(&fuzz_dist_core::spec::Options) -> Result<Box<dyn Checker>, OptionError>;
 
 /// Every checker with how it is built; [`catalogue`] is the part for people.
-const ALL: &[(CheckerInfo, Build)] =
-    &[(linearizable::INFO, |options| Ok(Box::new(linearizable::build(options)?)))];
+const ALL: &[(CheckerInfo, Build)] = &[
+    (linearizable::INFO, |options| Ok(Box::new(linearizable::build(options)?))),
+    (set_full::INFO, |options| Ok(Box::new(set_full::build(options)?))),
+    (pn_counter::INFO, |options| Ok(Box::new(pn_counter::build(options)?))),
+    (set::INFO, |options| Ok(Box::new(set::build(options)?))),
+    (stats::STATS, |options| Ok(Box::new(stats::build_stats(options)?))),
+    (stats::EXCEPTIONS, |options| Ok(Box::new(stats::build_exceptions(options)?))),
+];
 
 /// Makes the checker of a spec.
 pub fn build(spec: &CheckerSpec) -> Result<Box<dyn Checker>, OptionError> {

@@ -5,13 +5,10 @@
 //! may take effect at any time from its invocation on, or never; such a read says nothing and is left
 //! out. A cas whose two values are equal is a read that also proves itself.
 
-use std::collections::HashMap;
-
-use fuzz_dist_core::{History, Op, OpType, Value};
-use rustc_hash::FxBuildHasher;
-
 use crate::linearizable::model::RegisterCall;
 use crate::linearizable::search::NEVER;
+use crate::numbering::Numbering;
+use fuzz_dist_core::{History, Op, OpType, Value};
 
 /// How a history of registers is to be read.
 #[derive(Debug, Clone)]
@@ -90,40 +87,6 @@ pub struct RegisterCalls {
     pub values: Vec<Value>,
 }
 
-/// Numbers values; small integers without hashing.
-#[derive(Debug, Default)]
-struct Numbering {
-    values: Vec<Value>,
-    small: Vec<u32>,
-    other: HashMap<Value, u32, FxBuildHasher>,
-}
-
-const SMALL_MAX: i64 = 1 << 22;
-
-impl Numbering {
-    fn number(&mut self, value: &Value) -> u32 {
-        let next = self.values.len() as u32;
-        if let Value::Int(n @ 0..SMALL_MAX) = *value {
-            let n = n as usize;
-            if n >= self.small.len() {
-                // Grown to what is used and a bit more, so one large number costs little.
-                self.small.resize((n + 1).next_power_of_two(), u32::MAX);
-            }
-            if self.small[n] == u32::MAX {
-                self.small[n] = next;
-                self.values.push(value.clone());
-            }
-            return self.small[n];
-        }
-        if let Some(number) = self.other.get(value) {
-            return *number;
-        }
-        self.other.insert(value.clone(), next);
-        self.values.push(value.clone());
-        next
-    }
-}
-
 /// Reads the calls of a history on registers.
 pub fn register_calls(
     history: &History,
@@ -158,7 +121,7 @@ pub fn register_calls(
         let ret = if done { pair.map_or(NEVER, |pair| pair as u32) } else { NEVER };
         keys[key].calls.push(KeyedCall { call, invoke: position as u32, ret });
     }
-    Ok(RegisterCalls { keys, values: values.values })
+    Ok(RegisterCalls { keys, values: values.into_values() })
 }
 
 fn split(op: &Op) -> Result<(&Value, &Value), NotCalls> {

@@ -1,0 +1,156 @@
+//! `set`: what the last read of a set must hold.
+//!
+//! Elements are added (`add`), and the last read that succeeded (`read`) must hold every element whose
+//! add succeeded and none that was never added. As in Jepsen's checker of that name, with one
+//! difference: an element whose every add certainly failed must not be there (option `failed-adds`).
+//! Linear in the records and the size of the last read.
+
+use fuzz_dist_core::spec::Options;
+use fuzz_dist_core::{CheckResult, History, Value, Verdict};
+
+use crate::budget::Budget;
+use crate::elements::{NONE, SetHistory, about, read_elements, some};
+use crate::options::{OptionError, OptionInfo, OptionReader};
+use crate::{Checker, CheckerInfo, independent};
+
+/// The option that both set checkers have.
+pub(crate) const FAILED_ADDS: OptionInfo = OptionInfo {
+    name: "failed-adds",
+    default: "forbid",
+    about: "forbid, or allow: whether an element may be read whose every add failed",
+};
+
+/// The option to check every key for itself.
+pub(crate) const INDEPENDENT: OptionInfo = OptionInfo {
+    name: "independent",
+    default: "false",
+    about: "values are [key value] and each key is an object of its own",
+};
+
+/// What people read about it.
+pub const INFO: CheckerInfo = CheckerInfo {
+    name: "set",
+    about: "Whether the last successful read holds every element whose add succeeded (lost otherwise) \
+            and none that was never added (unexpected). Unknown if the set was never read.",
+    options: &[FAILED_ADDS, INDEPENDENT],
+};
+
+/// How many anomalies of a kind are told.
+const ANOMALIES_MAX: usize = 8;
+
+/// The checker.
+#[derive(Debug, Clone, Copy)]
+pub struct Set {
+    forbid_failed: bool,
+    independent: bool,
+}
+
+/// Builds it.
+pub fn build(options: &Options) -> Result<Set, OptionError> {
+    let reader = OptionReader::new(INFO.name, options, INFO.options)?;
+    Ok(Set {
+        forbid_failed: reader.word("failed-adds", &["forbid", "allow"], "forbid")? == "forbid",
+        independent: reader.bool("independent", false)?,
+    })
+}
+
+impl Checker for Set {
+    fn name(&self) -> &'static str {
+        INFO.name
+    }
+
+    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
+        let meter = budget.start();
+        let mut result = match self.independent {
+            true => independent::check_keys(INFO.name, history, &|part| self.check_one(part)),
+            false => self.check_one(history),
+        };
+        result.elapsed_ms = meter.elapsed_ms();
+        result
+    }
+}
+
+impl Set {
+    fn check_one(&self, history: &History) -> CheckResult {
+        let mut set = match SetHistory::new(history) {
+            Ok(set) => set,
+            Err(reason) => return CheckResult::new(INFO.name, Verdict::Unknown, reason),
+        };
+        // The last to complete, as Jepsen has it.
+        let Some(&(invoke, read)) = set.reads.iter().max_by_key(|(_, completion)| *completion)
+        else {
+            return CheckResult::new(INFO.name, Verdict::Unknown, "the set was never read");
+        };
+        let elements = match read_elements(&history.ops()[read as usize]) {
+            Ok(elements) => elements,
+            Err(reason) => return CheckResult::new(INFO.name, Verdict::Unknown, reason),
+        };
+        let numbers: Vec<u32> = elements.iter().map(|element| set.element(element)).collect();
+        let mut present = vec![false; set.added.len()];
+        for number in numbers {
+            present[number as usize] = true;
+        }
+        let all = || (0..set.added.len() as u32).map(|n| (n, set.added[n as usize]));
+        let is_present = |n: u32| present[n as usize];
+        let lost: Vec<u32> =
+            all().filter(|(n, a)| a.ok != NONE && !is_present(*n)).map(|(n, _)| n).collect();
+        let unexpected: Vec<u32> = all()
+            .filter(|(n, a)| is_present(*n) && (a.invoke == NONE || self.forbid_failed && a.failed))
+            .map(|(n, _)| n)
+            .collect();
+        let recovered = all().filter(|(n, a)| is_present(*n) && a.invoke != NONE && a.ok == NONE);
+        let counts = [
+            ("attempt-count", all().filter(|(_, a)| a.invoke != NONE).count()),
+            ("acknowledged-count", all().filter(|(_, a)| a.ok != NONE).count()),
+            ("ok-count", all().filter(|(n, a)| is_present(*n) && a.invoke != NONE).count()),
+            ("lost-count", lost.len()),
+            ("unexpected-count", unexpected.len()),
+            ("recovered-count", recovered.count()),
+        ];
+        let values = |numbers: &[u32]| -> String {
+            let values: Vec<&Value> = numbers.iter().map(|n| set.elements.value(*n)).collect();
+            some(values.into_iter())
+        };
+        let mut reasons = Vec::new();
+        if !lost.is_empty() {
+            reasons.push(format!("{} elements lost: {}", lost.len(), values(&lost)));
+        }
+        if !unexpected.is_empty() {
+            let text = format!("{} unexpected: {}", unexpected.len(), values(&unexpected));
+            reasons.push(text);
+        }
+        let mut result = if reasons.is_empty() {
+            let text = format!("the last read holds all {} elements added", counts[1].1);
+            CheckResult::new(INFO.name, Verdict::Valid, text)
+        } else {
+            CheckResult::new(INFO.name, Verdict::Invalid, reasons.join("; "))
+        };
+        result.counts = counts.into_iter().map(|(name, n)| (name.into(), n as u64)).collect();
+        for n in lost.into_iter().take(ANOMALIES_MAX) {
+            let added = set.added[n as usize];
+            let text = format!(
+                "{} was added (ok at record {}), but the last read (records {invoke} to {read}) does \
+                 not hold it",
+                set.elements.value(n),
+                added.ok
+            );
+            let ops = [added.invoke, added.ok, invoke, read];
+            result.anomalies.push(about("lost", set.elements.value(n), text, &ops));
+        }
+        for n in unexpected.into_iter().take(ANOMALIES_MAX) {
+            let added = set.added[n as usize];
+            let why = if added.invoke == NONE {
+                "was never added"
+            } else {
+                "certainly failed to be added"
+            };
+            let text = format!(
+                "{} {why}, but the last read (records {invoke} to {read}) holds it",
+                set.elements.value(n)
+            );
+            let ops = [invoke, read, added.invoke];
+            result.anomalies.push(about("unexpected", set.elements.value(n), text, &ops));
+        }
+        result
+    }
+}

@@ -1,0 +1,116 @@
+//! The guard against passes that mean nothing.
+//!
+//! A history in which nothing succeeded, or in which no fault had any effect, satisfies every property.
+//! [`vacuity`] says so: `unknown`, with what was missing. It is never `invalid`, and composing it with
+//! other results by the lattice of verdicts never makes an `invalid` less than that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fuzz_dist_core::{CheckResult, History, OpType, Process, Value, Verdict};
+
+const NAME: &str = "vacuity";
+
+/// What is known of one fault.
+#[derive(Debug, Default)]
+struct FaultSeen {
+    kind: String,
+    observed: bool,
+    why_not: Option<String>,
+}
+
+/// Whether a pass of this history would mean something. With `expect_faults`, faults were to be
+/// injected, and at least one must have had an effect that was observed.
+pub fn vacuity(history: &History, expect_faults: bool) -> CheckResult {
+    let mut missing: Vec<String> = Vec::new();
+    let mut succeeded: BTreeMap<&'static str, bool> = BTreeMap::new();
+    for (invoke, completion) in history.client_pairs() {
+        let ok = completion.is_some_and(|c| c.op_type == OpType::Ok);
+        *succeeded.entry(invoke.f.as_str()).or_default() |= ok;
+    }
+    if succeeded.is_empty() {
+        missing.push("no client ever invoked an operation".into());
+    }
+    let never: Vec<String> =
+        succeeded.iter().filter(|(_, ok)| !**ok).map(|(f, _)| format!(":{f}")).collect();
+    if !never.is_empty() {
+        missing.push(format!("no {} ever succeeded", never.join(" and no ")));
+    }
+    let faults = faults(history);
+    let observed = faults.values().filter(|fault| fault.observed).count();
+    let without: Vec<String> = faults
+        .iter()
+        .filter(|(_, fault)| !fault.observed)
+        .map(|(id, fault)| {
+            let why = fault.why_not.as_deref().unwrap_or("no effect was recorded");
+            format!("fault {id} ({}): {why}", fault.kind)
+        })
+        .collect();
+    if faults.is_empty() && expect_faults {
+        missing.push("faults were to be injected, but none was".into());
+    } else if !faults.is_empty() && observed == 0 {
+        missing.push(format!(
+            "none of {} faults had an effect that was observed ({})",
+            faults.len(),
+            shorten(&without)
+        ));
+    }
+    let mut reason = if missing.is_empty() {
+        let operations = match succeeded.len() {
+            1 => "operations succeeded".to_owned(),
+            count => format!("operations of all {count} functions succeeded"),
+        };
+        match faults.len() {
+            0 => operations,
+            count => format!("{operations}, and {observed} of {count} faults had an effect"),
+        }
+    } else {
+        format!("a pass would mean nothing: {}", missing.join("; "))
+    };
+    if observed > 0 && !without.is_empty() {
+        reason.push_str(&format!("; without effect: {}", shorten(&without)));
+    }
+    let verdict = if missing.is_empty() { Verdict::Valid } else { Verdict::Unknown };
+    let mut result = CheckResult::new(NAME, verdict, reason);
+    result.counts.insert("faults".into(), faults.len() as u64);
+    result.counts.insert("faults-observed".into(), observed as u64);
+    result.counts.insert("faults-without-effect".into(), without.len() as u64);
+    result
+}
+
+fn shorten(items: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let shown = items[..items.len().min(SHOWN)].join("; ");
+    match items.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown}; and {more} more"),
+    }
+}
+
+/// Faults by id, from the records of the nemesis.
+fn faults(history: &History) -> BTreeMap<Value, FaultSeen> {
+    let nemesis = Process::nemesis();
+    let mut faults: BTreeMap<Value, FaultSeen> = BTreeMap::new();
+    let names: BTreeSet<&str> =
+        ["fault-start", "fault-observed", "fault-no-effect", "fault-failed"].into();
+    for op in history.ops().iter().filter(|op| op.process == nemesis) {
+        let f = op.f.as_str();
+        let Some(id) = op.value.get("id").filter(|_| names.contains(f)) else { continue };
+        let fault = faults.entry(id.clone()).or_default();
+        if let Some(kind) = op.value.get("kind").and_then(Value::as_text) {
+            fault.kind = kind.to_owned();
+        }
+        match f {
+            "fault-observed" => fault.observed = true,
+            "fault-no-effect" | "fault-failed" => {
+                let reason = op.value.get("reason").and_then(Value::as_text);
+                let what = if f == "fault-failed" { "could not be applied" } else { "no effect" };
+                fault.why_not = Some(match reason {
+                    Some(reason) => format!("{what}: {reason}"),
+                    None => what.to_owned(),
+                });
+            }
+            _ => {}
+        }
+    }
+    faults
+}
