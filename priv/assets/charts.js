@@ -260,13 +260,15 @@ function legend(entries) {
 }
 
 function sampleWords() {
-  const kept = sample.ok_kept + sample.not_ok_kept;
-  if (kept === sample.operation_count) return `All ${plural(kept, "operation")}.`;
-  const ok = sample.operation_count - sample.not_ok_count;
-  const bad = sample.not_ok_kept === sample.not_ok_count
-    ? `all ${count(sample.not_ok_count)} that were not ok`
-    : `${count(sample.not_ok_kept)} of ${count(sample.not_ok_count)} that were not ok`;
-  return `A sample: ${count(kept)} of ${count(sample.operation_count)} operations. Kept: ${bad}, those of ` +
-    `counter-examples, the 500 slowest, and ${count(sample.ok_kept)} of ${count(ok)} ok ones, each with ` +
-    `the same chance. Rate and quantiles count every operation.`;
+  const { whole, kept } = sample;
+  if (ops.length === sample.operation_count) return `All ${plural(ops.length, "operation")}.`;
+  const part = (a, b, name) => (b ? `${a === b ? "all" : `${count(a)} of`} ${count(b)} ${name}` : null);
+  const parts = [
+    part(kept.info + kept.open, whole.info + whole.open, "of unknown outcome"),
+    part(kept.fail, whole.fail, "fail"),
+    part(kept.ok, whole.ok, "ok"),
+  ].filter(known);
+  return `A sample of ${count(ops.length)} of ${count(sample.operation_count)} operations: ${parts.join(", ")}. ` +
+    "Always drawn: counter-examples and the 500 slowest; the others of an outcome have the same chance. " +
+    "Rate and quantiles count every operation.";
 }

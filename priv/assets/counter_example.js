@@ -87,7 +87,7 @@ function drawExample(example, options, width) {
 }
 
 function labelOf(op) {
-  return `${op.node ? op.node + " · " : ""}process ${op.process}`;
+  return `${op.node ? shorten(op.node, 24) + " · " : ""}process ${op.process}`;
 }
 
 function scaleFor(shown, own, times, options, room) {
@@ -118,8 +118,8 @@ function faultBand(fault, i, x, times, left, total, height) {
 }
 
 function eventMark(event, x, y, head, rows, total) {
-  const words = `▼ ${eventWords(event)}${event.reason ? ` · ${event.reason}` : ""} · ${time(event.time)}`;
-  const flip = x + textWidth(words) + 8 > total;
+  const words = `▼ ${shorten(eventWords(event), 50)}${event.reason ? ` · ${shorten(event.reason, 50)}` : ""} · ${time(event.time)}`;
+  const flip = x + textWidth(words) + 8 > total && x > total / 2;
   return [
     svg("line", { class: "down", x1: x, x2: x, y1: y + 12, y2: head + rows * rowHeight }),
     svg("text", { class: "down-label", x: flip ? x + 4 : x - 4, y: y + 9, "text-anchor": flip ? "end" : "start" }, words),

@@ -155,7 +155,7 @@ function toolbar() {
 const typeLegend = [["ok", "ok"], ["info", "info"], ["fail", "fail"]];
 
 function chart(title, about, entries, plot) {
-  return el("figure", {}, el("figcaption", {}, el("b", {}, title), el("span", { class: "muted" }, about), legend(entries)), plot.root || plot);
+  return el("figure", {}, el("figcaption", {}, title ? el("b", {}, title) : null, el("span", { class: "muted" }, about), legend(entries)), plot.root || plot);
 }
 
 function charts() {
@@ -180,7 +180,7 @@ function functionsTable() {
         el("td", { class: "mono" }, f.f),
         [f.ok, f.fail, f.info, f.open].map((n) => el("td", { class: "number" }, count(n))),
         ["mean", "p50", "p95", "p99", "p999", "max"].map((q) => el("td", { class: "number" }, f.latency ? latency(f.latency[`${q}_ms`]) : "–"))))))),
-    summary.errors.length ? el("details", {}, el("summary", {}, `Errors (${summary.errors.length} kinds)`),
+    summary.errors.length ? el("details", {}, el("summary", {}, `Errors: ${plural(summary.errors.length, "kind")}`),
       el("div", { class: "scroll" }, el("table", {}, el("tbody", {}, summary.errors.map((e) => el("tr", {},
         el("td", { class: "number" }, count(e.count)), el("td", {}, el("span", { class: `swatch ${e.type}` }), e.type),
         el("td", { class: "mono" }, e.f), el("td", { class: "mono" }, e.error))))))) : null);

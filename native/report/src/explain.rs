@@ -108,14 +108,16 @@ pub fn explain(
 fn counts(info: &RunInfo, summary: &Summary) -> String {
     let outcomes = summary.outcomes;
     let mut parts = vec![format!(
-        "{} operations ({} ok, {} fail, {} info)",
+        "{} operation{} ({} ok, {} fail, {} info)",
         thousands(outcomes.total()),
+        if outcomes.total() == 1 { "" } else { "s" },
         thousands(outcomes.ok),
         thousands(outcomes.fail),
         thousands(outcomes.info + outcomes.open),
     )];
     if !info.nodes.is_empty() {
-        parts.push(format!("{} nodes", info.nodes.len()));
+        let plural = if info.nodes.len() == 1 { "" } else { "s" };
+        parts.push(format!("{} node{plural}", info.nodes.len()));
     }
     if summary.faults.is_empty() {
         parts.push("no faults".to_owned());

@@ -9,7 +9,7 @@
 //! can hold), [`page`], [`svg`], [`results`], [`junit`], [`explain`](mod@explain).
 //!
 //! Limits: memory beside the history is bounded by the constants of [`sample`] and [`analyse`](mod@analyse),
-//! and so is the size of a page (about 4 MB at most), however long the run was.
+//! and so is the size of a page (2 to 5 MB), however long the run was.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,9 @@
 //! Which operations a page can hold: all of a small history, an honest sample of a large one.
 //!
-//! Always kept: those of counter-examples, and the slowest. Then, as far as the bound allows, everything
-//! that was not `ok`, then `ok` operations, each with the same chance (by a hash of its position, not
-//! every n-th: that would always meet the same process). What was left out is told in numbers.
+//! Always kept: those of counter-examples, and the slowest. Then, as far as half of the bound allows, those
+//! whose outcome is unknown, since they are the ones that faults make; and `fail` when they are few. The
+//! others get the same chance each (by a hash of the position, not every n-th: that would always meet
+//! the same process), so that their proportions stay what they were. What was left out is told in numbers.
 //!
 //! Columns instead of objects, differences instead of times, and one table of texts keep a page small.
 
@@ -12,7 +13,7 @@ use std::collections::{BinaryHeap, HashMap, HashSet};
 use fuzz_dist_core::{CheckResult, History, Op, OpType, Process, Value};
 use serde::Serialize;
 
-use crate::analyse::time_ns;
+use crate::analyse::{Outcomes, time_ns};
 use crate::evidence::{Keyed, visit};
 use crate::text;
 
@@ -32,12 +33,10 @@ const KEY_COUNT_MAX: usize = 2_000;
 pub struct Sample {
     /// Client operations in the history.
     pub operation_count: u64,
-    /// Those not `ok`, in the history.
-    pub not_ok_count: u64,
-    /// Those not `ok`, in the sample.
-    pub not_ok_kept: u64,
-    /// Those `ok`, in the sample.
-    pub ok_kept: u64,
+    /// By outcome, in the history.
+    pub whole: Outcomes,
+    /// By outcome, in the sample.
+    pub kept: Outcomes,
     /// Whether values beyond [`VALUE_BYTE_COUNT_MAX`] were left out.
     pub values_cut: bool,
     /// Names of functions.
@@ -73,31 +72,54 @@ pub struct Sample {
 /// Takes the sample.
 pub fn take(history: &History, result: &CheckResult) -> Sample {
     let mut wanted = evidence_positions(history, result);
-    let (ok_count, not_ok_count) = slowest(history, &mut wanted);
-    let budget = OPERATION_COUNT_MAX as u64;
-    // When not even those that are not ok fit, half of the page is left to those that are.
-    let not_ok_budget =
-        if not_ok_count + ok_count <= budget { not_ok_count } else { not_ok_count.min(budget / 2) };
-    let not_ok_share = Share::new(not_ok_budget, not_ok_count);
-    let ok_share = Share::new(budget - not_ok_budget, ok_count);
-    let mut taker = Taker::new(Keyed::detect(history, result), ok_count + not_ok_count);
-    taker.sample.not_ok_count = not_ok_count;
+    let whole = slowest(history, &mut wanted);
+    let shares = Shares::new(&whole);
+    let mut taker = Taker::new(Keyed::detect(history, result), whole);
     for (position, op) in history.ops().iter().enumerate() {
         let Process::Client(process) = op.process else { continue };
         if op.op_type != OpType::Invoke {
             continue;
         }
         let done = history.completion(position);
-        let share = if is_ok(done) { &ok_share } else { &not_ok_share };
-        if share.takes(position as u64) || wanted.contains(&position) {
+        if shares.of(done).takes(position as u64) || wanted.contains(&position) {
             taker.push(position, process, op, done);
         }
     }
     taker.sample
 }
 
-fn is_ok(done: Option<&Op>) -> bool {
-    done.is_some_and(|done| done.op_type == OpType::Ok)
+/// The chance of each outcome.
+struct Shares {
+    unknown: Share,
+    fail: Share,
+    ok: Share,
+}
+
+impl Shares {
+    fn new(whole: &Outcomes) -> Shares {
+        let bound = OPERATION_COUNT_MAX as u64;
+        let unknown_count = whole.info + whole.open;
+        let unknown_bound = if whole.total() <= bound { bound } else { bound / 2 };
+        let left = bound - unknown_count.min(unknown_bound);
+        let few_fail = whole.fail <= bound / 10;
+        let common = match few_fail {
+            true => Share::new(left - whole.fail.min(left), whole.ok),
+            false => Share::new(left, whole.ok + whole.fail),
+        };
+        Shares {
+            unknown: Share::new(unknown_bound, unknown_count),
+            fail: if few_fail { Share::new(1, 1) } else { common },
+            ok: common,
+        }
+    }
+
+    fn of(&self, done: Option<&Op>) -> &Share {
+        match done.map(|done| done.op_type) {
+            Some(OpType::Ok) => &self.ok,
+            Some(OpType::Fail) => &self.fail,
+            _ => &self.unknown,
+        }
+    }
 }
 
 fn evidence_positions(history: &History, result: &CheckResult) -> HashSet<usize> {
@@ -119,34 +141,32 @@ fn evidence_positions(history: &History, result: &CheckResult) -> HashSet<usize>
     wanted
 }
 
-/// Adds the slowest `ok` operations; returns how many are `ok` and how many are not.
-fn slowest(history: &History, wanted: &mut HashSet<usize>) -> (u64, u64) {
+/// Adds the slowest `ok` operations; returns how many there are of each outcome.
+fn slowest(history: &History, wanted: &mut HashSet<usize>) -> Outcomes {
     let mut heap: BinaryHeap<Reverse<(u64, usize)>> = BinaryHeap::with_capacity(SLOWEST_COUNT + 1);
-    let (mut ok_count, mut not_ok_count) = (0, 0);
+    let mut whole = Outcomes::default();
     for (position, op) in history.ops().iter().enumerate() {
         if !op.is_client() || op.op_type != OpType::Invoke {
             continue;
         }
-        match history.completion(position).filter(|done| done.op_type == OpType::Ok) {
-            Some(done) => {
-                ok_count += 1;
-                let length_ns = time_ns(done).saturating_sub(time_ns(op));
-                let least = heap.peek().map_or(0, |Reverse((least, _))| *least);
-                if heap.len() < SLOWEST_COUNT || length_ns > least {
-                    heap.push(Reverse((length_ns, position)));
-                    if heap.len() > SLOWEST_COUNT {
-                        heap.pop();
-                    }
-                }
+        let completion = history.completion(position);
+        whole.count(completion);
+        let Some(done) = completion.filter(|done| done.op_type == OpType::Ok) else { continue };
+        let length_ns = time_ns(done).saturating_sub(time_ns(op));
+        let least = heap.peek().map_or(0, |Reverse((least, _))| *least);
+        if heap.len() < SLOWEST_COUNT || length_ns > least {
+            heap.push(Reverse((length_ns, position)));
+            if heap.len() > SLOWEST_COUNT {
+                heap.pop();
             }
-            None => not_ok_count += 1,
         }
     }
     wanted.extend(heap.into_iter().map(|Reverse((_, position))| position));
-    (ok_count, not_ok_count)
+    whole
 }
 
 /// Takes about `part` of `whole`, each with the same chance.
+#[derive(Clone, Copy)]
 pub(crate) struct Share {
     threshold: u64,
 }
@@ -181,9 +201,9 @@ struct Taker {
 }
 
 impl Taker {
-    fn new(keyed: Keyed, operation_count: u64) -> Taker {
+    fn new(keyed: Keyed, whole: Outcomes) -> Taker {
         Taker {
-            sample: Sample { operation_count, ..Sample::default() },
+            sample: Sample { operation_count: whole.total(), whole, ..Sample::default() },
             keyed,
             texts: HashMap::new(),
             keys: HashMap::new(),
@@ -203,11 +223,7 @@ impl Taker {
             Some(OpType::Info) => 'i',
             Some(OpType::Invoke) | None => 'n',
         };
-        if outcome == 'o' {
-            self.sample.ok_kept += 1;
-        } else {
-            self.sample.not_ok_kept += 1;
-        }
+        self.sample.kept.count(done);
         let (key, argument) = self.keyed.split(&op.value);
         let key = key.map_or(-1, |key| self.key(key));
         let argument = if argument.is_nil() { -1 } else { self.text(argument) };

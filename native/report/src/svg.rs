@@ -182,10 +182,11 @@ pub fn latency_raw(info: &RunInfo, summary: &Summary, sample: &Sample) -> String
     let lengths = || sample.length_us.iter().filter(|&&us| us >= 0).map(|&us| us as f64 / 1e3);
     let range = decade_range(lengths());
     let most = POINT_COUNT_MAX as u64;
-    let ok_share = Share::new(most, sample.ok_kept);
-    let not_ok_share = Share::new(most, sample.not_ok_kept);
+    let not_ok_kept = sample.kept.total() - sample.kept.ok;
+    let ok_share = Share::new(most, sample.kept.ok);
+    let not_ok_share = Share::new(most, not_ok_kept);
     let all_drawn = sample.process.len() as u64 == sample.operation_count
-        && sample.ok_kept.max(sample.not_ok_kept) <= most;
+        && sample.kept.ok.max(not_ok_kept) <= most;
     let title = if all_drawn {
         "latency of every operation".to_owned()
     } else {

@@ -279,10 +279,32 @@ fn a_page_of_many_distinct_values_stays_small() {
     let sample = &embedded(page)["sample"];
     assert_eq!(sample["operation_count"], operation_count);
     assert_eq!(sample["values_cut"], true);
-    let kept = sample["ok_kept"].as_u64().unwrap();
+    let kept = sample["kept"]["ok"].as_u64().unwrap();
     assert!((48_000..52_000).contains(&kept), "{kept}");
     assert_eq!(sample["process"].as_array().unwrap().len() as u64, kept);
     assert_eq!(sample["outcome"].as_str().unwrap().len() as u64, kept);
+}
+
+#[test]
+fn a_sample_keeps_what_faults_make_and_proportions() {
+    let mut ops = Vec::new();
+    for i in 0..200_000u64 {
+        let op_type = match i % 1_000 {
+            0 => OpType::Info,
+            1..=200 => OpType::Fail,
+            _ => OpType::Ok,
+        };
+        ops.push(client(i * 1_000, i as i64, OpType::Invoke, "read", Value::Nil));
+        ops.push(client(i * 1_000 + 500, i as i64, op_type, "read", Value::Nil));
+    }
+    let history = History::new(ops).unwrap();
+    let result = CheckResult::new("stats", Verdict::Valid, "fine");
+    let sample = fuzz_dist_report::sample::take(&history, &result);
+    assert_eq!((sample.whole.info, sample.whole.fail, sample.whole.ok), (200, 40_000, 159_800));
+    assert_eq!(sample.kept.info, 200);
+    assert!((48_000..52_000).contains(&sample.kept.total()), "{:?}", sample.kept);
+    let ratio = sample.kept.ok as f64 / sample.kept.fail as f64;
+    assert!((3.7..4.4).contains(&ratio), "{:?}", sample.kept);
 }
 
 #[test]

@@ -41,7 +41,7 @@ impl Outcomes {
         self.ok + self.fail + self.info + self.open
     }
 
-    fn count(&mut self, completion: Option<&Op>) {
+    pub(crate) fn count(&mut self, completion: Option<&Op>) {
         *match completion.map(|op| op.op_type) {
             Some(OpType::Ok) => &mut self.ok,
             Some(OpType::Fail) => &mut self.fail,
