@@ -1,0 +1,311 @@
+//! The command line: sub-commands, flags and their help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use fuzz_dist_core::spec::{Concurrency, Nodes};
+
+/// Exit codes, shown below every help text.
+const EXIT_CODES: &str = "Exit codes: 0 valid, 1 invalid, 2 unknown, 254 bad arguments or input, \
+                          255 a fault of fuzz_dist itself.";
+
+/// Jepsen for the BEAM: real clusters, real faults, recorded and checked.
+#[derive(Debug, Parser)]
+#[command(name = "fuzz_dist", version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub struct Cli {
+    /// No colours (also with NO_COLOR in the environment, or when standard error is no terminal).
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a test: start the cluster, inject faults, record, check, report.
+    #[command(after_help = EXIT_CODES)]
+    Run(RunArgs),
+    /// Print the operations and faults of a test against a perfect system, without a cluster.
+    Schedule(ScheduleArgs),
+    /// Check a history: Jepsen's EDN, JSON lines, or our own.
+    #[command(after_help = EXIT_CODES)]
+    Check(CheckArgs),
+    /// Check a stored run again, torn or whole, and rewrite its report.
+    #[command(after_help = EXIT_CODES)]
+    Analyze(AnalyzeArgs),
+    /// Run the spec, seed and faults of a stored run again.
+    #[command(after_help = EXIT_CODES)]
+    Replay(ReplayArgs),
+    /// Write a history as Jepsen's EDN or as JSON lines.
+    Export(ExportArgs),
+    /// Write the report of a stored run again.
+    Report(ReportArgs),
+    /// Tell what this machine has and lacks for running tests.
+    Doctor(DoctorArgs),
+    /// The guard process of a run; started by `run`.
+    #[command(hide = true)]
+    Guard,
+    /// The link plane process of a run; started by `run`.
+    #[command(hide = true)]
+    Plane,
+}
+
+impl Command {
+    /// Whether standard output is to hold one JSON object, also when the command fails.
+    pub fn wants_json(&self) -> bool {
+        match self {
+            Command::Run(args) => args.output.json,
+            Command::Replay(args) => args.output.json,
+            Command::Schedule(args) => args.json,
+            Command::Check(args) => args.json,
+            Command::Analyze(args) => args.json,
+            Command::Doctor(args) => args.json,
+            Command::Export(_) | Command::Report(_) | Command::Guard | Command::Plane => false,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The spec of the test, a TOML file (see doc/spec.md).
+    #[arg(value_name = "SPEC.toml")]
+    pub spec: PathBuf,
+    /// Inject the faults of this schedule.json instead of drawing them.
+    #[arg(long, value_name = "FILE")]
+    pub schedule: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    #[command(flatten)]
+    pub output: RunOutput,
+}
+
+/// Settings that replace those of the spec.
+#[derive(Debug, Args)]
+pub struct Overrides {
+    /// Seed of everything drawn.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Length of the main phase in seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub time_limit: Option<f64>,
+    /// Folder in which runs are stored.
+    #[arg(long, value_name = "FOLDER")]
+    pub store: Option<String>,
+    /// How many nodes, or their names with commas between.
+    #[arg(long, value_name = "N|NAMES", value_parser = nodes)]
+    pub nodes: Option<Nodes>,
+    /// Logical processes: a number, or 2n for twice the number of nodes.
+    #[arg(long, value_name = "N|Kn", value_parser = concurrency)]
+    pub concurrency: Option<Concurrency>,
+    /// Operations a second, all processes together.
+    #[arg(long, value_name = "PER_SECOND", value_parser = per_second)]
+    pub rate: Option<f64>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunOutput {
+    /// Print one JSON object with the outcome on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// A file descriptor whose end of input means that whoever started this command is gone.
+    #[arg(long, value_name = "FD")]
+    pub life_line_fd: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub struct ScheduleArgs {
+    /// The spec of the test.
+    #[arg(value_name = "SPEC.toml")]
+    pub spec: PathBuf,
+    #[command(flatten)]
+    pub overrides: Overrides,
+    /// Print at most so many records.
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Print the faults as a schedule.json, which can be edited and given to `run --schedule`.
+    #[arg(long)]
+    pub faults_only: bool,
+    /// Print one JSON object with the faults and the operations.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The history, or `-` for standard input. The format is recognised.
+    #[arg(value_name = "HISTORY", required_unless_present = "list")]
+    pub history: Option<PathBuf>,
+    /// The property; `--list` shows the names.
+    #[arg(long, value_name = "NAME", required_unless_present = "list")]
+    pub checker: Option<String>,
+    /// An option of the checker, as often as needed.
+    #[arg(long = "option", value_name = "KEY=VALUE", value_parser = key_value)]
+    pub options: Vec<(String, serde_json::Value)>,
+    /// The model of a linearizable system; the same as --option model=NAME.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Values are [key value]: each key is checked by itself; the same as --option independent=true.
+    #[arg(long)]
+    pub independent: bool,
+    /// The consistency model of a transactional system; the same as --option consistency-model=NAME.
+    #[arg(long, value_name = "NAME")]
+    pub consistency_model: Option<String>,
+    /// Answer `unknown` after this many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub time_limit: Option<f64>,
+    /// Answer `unknown` when the checker needs more than this many MiB.
+    #[arg(long, value_name = "MIB")]
+    pub memory_limit: Option<u64>,
+    /// Print one JSON object with the result on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// List the checkers and their options.
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// A stored run.
+#[derive(Debug, Args)]
+pub struct RunReference {
+    /// A run: its folder, `latest`, a test's name, or `TEST/latest`.
+    #[arg(value_name = "RUN")]
+    pub run: String,
+    /// Folder in which runs are stored.
+    #[arg(long, value_name = "FOLDER", default_value = "store")]
+    pub store: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct AnalyzeArgs {
+    #[command(flatten)]
+    pub run: RunReference,
+    /// Check this property instead of the run's own; as often as needed.
+    #[arg(long = "checker", value_name = "NAME")]
+    pub checkers: Vec<String>,
+    /// Print one JSON object with the outcome on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub run: RunReference,
+    #[command(flatten)]
+    pub output: RunOutput,
+}
+
+/// Formats of exported histories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// One EDN map a line, as Jepsen writes.
+    Edn,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// A run (as for `analyze`), a history file, or `-` for standard input.
+    #[arg(value_name = "RUN|HISTORY")]
+    pub source: String,
+    /// The format to write.
+    #[arg(long, value_enum)]
+    pub format: ExportFormat,
+    /// Where to write; standard output when absent. An existing file is replaced.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Folder in which runs are stored.
+    #[arg(long, value_name = "FOLDER", default_value = "store")]
+    pub store: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    #[command(flatten)]
+    pub run: RunReference,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// Print one JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    positive(text, "a number of seconds")
+}
+
+fn per_second(text: &str) -> Result<f64, String> {
+    positive(text, "operations a second")
+}
+
+fn positive(text: &str, what: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number: &f64| number.is_finite() && *number > 0.0)
+        .ok_or_else(|| format!("must be {what}, more than 0"))
+}
+
+fn nodes(text: &str) -> Result<Nodes, String> {
+    match text.parse() {
+        Ok(count) => Ok(Nodes::Count(count)),
+        Err(_) if text.starts_with(['-', '+']) => {
+            Err("must be a number of nodes or their names".into())
+        }
+        Err(_) => Ok(Nodes::Names(text.split(',').map(|name| name.trim().to_owned()).collect())),
+    }
+}
+
+fn concurrency(text: &str) -> Result<Concurrency, String> {
+    let concurrency = match text.parse() {
+        Ok(count) => Concurrency::Count(count),
+        Err(_) => Concurrency::PerNode(text.to_owned()),
+    };
+    match concurrency.count(1) {
+        Some(1..) => Ok(concurrency),
+        _ => Err("must be a number of processes (10) or a multiple of the nodes (2n)".into()),
+    }
+}
+
+/// `k=v`; the value is JSON where it reads as JSON, else text.
+fn key_value(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (key, value) =
+        text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("must be KEY=VALUE")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    Ok((key.to_owned(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_are_json_where_they_can_be() {
+        assert_eq!(key_value("a=1").unwrap(), ("a".into(), 1.into()));
+        assert_eq!(key_value("a=true").unwrap(), ("a".into(), true.into()));
+        assert_eq!(key_value("a=b=c").unwrap(), ("a".into(), "b=c".into()));
+        assert!(key_value("a").is_err());
+        assert!(key_value("=1").is_err());
+    }
+
+    #[test]
+    fn numbers_and_names_are_told_apart() {
+        assert_eq!(nodes("3").unwrap(), Nodes::Count(3));
+        assert_eq!(nodes("a, b").unwrap(), Nodes::Names(vec!["a".into(), "b".into()]));
+        assert!(nodes("-1").is_err());
+        assert_eq!(concurrency("10").unwrap(), Concurrency::Count(10));
+        assert_eq!(concurrency("2n").unwrap(), Concurrency::PerNode("2n".into()));
+        for wrong in ["0", "0n", "n2", "", "-3", "1.5"] {
+            assert!(concurrency(wrong).is_err(), "{wrong}");
+        }
+        assert!(seconds("0").is_err() && seconds("inf").is_err() && seconds("1.5").is_ok());
+    }
+}

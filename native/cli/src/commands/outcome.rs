@@ -1,0 +1,101 @@
+//! How a run or an analysis ended: the last lines on the terminal, or one JSON object.
+
+use fuzz_dist_core::Verdict;
+use fuzz_dist_runner::RunOutcome;
+use serde::Serialize;
+
+use crate::output::{self, CliError};
+use crate::terminal;
+
+#[derive(Serialize)]
+struct Object<'a> {
+    verdict: Verdict,
+    exit_code: u8,
+    reason: &'a str,
+    seed: u64,
+    run_dir: String,
+    report: Option<String>,
+    replay_command: &'a str,
+    result: &'a fuzz_dist_core::CheckResult,
+}
+
+/// Tells people, and with `json` also programs; the exit code is that of the verdict.
+pub fn tell(outcome: &RunOutcome, json: bool, no_color: bool) -> Result<u8, CliError> {
+    output::tell(&last_lines(outcome, terminal::colour(no_color)));
+    let exit_code = outcome.verdict.exit_code();
+    if json {
+        output::json(&Object {
+            verdict: outcome.verdict,
+            exit_code,
+            reason: &outcome.result.reason,
+            seed: outcome.seed,
+            run_dir: outcome.run_dir.display().to_string(),
+            report: outcome.report.as_ref().map(|report| report.display().to_string()),
+            replay_command: &outcome.replay_command,
+            result: &outcome.result,
+        })?;
+    }
+    Ok(exit_code)
+}
+
+/// The explanation, then what a script or a reader in a hurry looks for at the end.
+fn last_lines(outcome: &RunOutcome, colour: bool) -> String {
+    let mut text = outcome.explanation.trim_end().to_owned();
+    if !text.is_empty() {
+        text += "\n\n";
+    }
+    let report = match &outcome.report {
+        Some(report) => report.display().to_string(),
+        None => format!("could not be written; the run is in {}", outcome.run_dir.display()),
+    };
+    text += &format!("verdict  {}\n", painted(outcome.verdict, colour));
+    text += &format!("why      {}\n", outcome.result.reason);
+    text += &format!("report   {report}\n");
+    text += &format!("replay   {}", outcome.replay_command);
+    text
+}
+
+/// The verdict in its colour: green, yellow, red.
+pub fn painted(verdict: Verdict, colour: bool) -> String {
+    let code = match verdict {
+        Verdict::Valid => 32,
+        Verdict::Unknown => 33,
+        Verdict::Invalid => 31,
+    };
+    if colour { format!("\x1b[1;{code}m{verdict}\x1b[0m") } else { verdict.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fuzz_dist_core::CheckResult;
+
+    fn outcome() -> RunOutcome {
+        RunOutcome {
+            run_dir: "store/t/1".into(),
+            verdict: Verdict::Invalid,
+            result: CheckResult::new("all", Verdict::Invalid, "linearizable: 1 key of 5"),
+            explanation: "process 3 read 4\n".into(),
+            report: Some("store/t/1/report.html".into()),
+            replay_command: "fuzz_dist replay store/t/1".into(),
+            seed: 7,
+        }
+    }
+
+    #[test]
+    fn the_last_lines_are_verdict_why_report_and_replay() {
+        let text = last_lines(&outcome(), false);
+        assert_eq!(
+            text,
+            "process 3 read 4\n\nverdict  invalid\nwhy      linearizable: 1 key of 5\n\
+             report   store/t/1/report.html\nreplay   fuzz_dist replay store/t/1"
+        );
+        assert!(last_lines(&outcome(), true).contains("\x1b[1;31minvalid\x1b[0m"));
+    }
+
+    #[test]
+    fn a_report_that_could_not_be_written_is_said() {
+        let text = last_lines(&RunOutcome { report: None, ..outcome() }, false);
+        assert!(text.contains("could not be written; the run is in store/t/1"), "{text}");
+    }
+}

@@ -1,0 +1,98 @@
+//! `fuzz_dist run`: the spec of a file with the flags over it, run once.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::spec::{self, Spec};
+use fuzz_dist_runner::{Reporter, RunRequest};
+
+use crate::args::{Overrides, RunArgs, RunOutput};
+use crate::commands::{outcome, schedule_file};
+use crate::output::{self, CliError};
+use crate::terminal::Terminal;
+
+/// Runs the test of a spec file.
+pub fn run(args: &RunArgs, no_color: bool) -> Result<u8, CliError> {
+    let mut spec = load(&args.spec, &args.overrides)?;
+    let from_spec = spec.nemesis.schedule.take();
+    let file = args.schedule.as_deref().or(from_spec.as_deref().map(Path::new));
+    let schedule = file.map(|file| schedule_file::load(file, &spec)).transpose()?;
+    execute(spec, schedule, &args.output, no_color)
+}
+
+/// The spec of a file with the flags over it, validated as a whole.
+pub fn load(file: &Path, overrides: &Overrides) -> Result<Spec, CliError> {
+    let mut spec = spec::load(file).map_err(CliError::input)?.spec;
+    if apply(&mut spec, overrides) {
+        spec::validate(&spec).map_err(|error| {
+            let problems: Vec<String> = error
+                .problems()
+                .iter()
+                .map(|problem| format!("{}: {}", problem.key, problem.message))
+                .collect();
+            let problems = problems.join("\n");
+            CliError::Input(format!("{} with the flags given: {problems}", file.display()))
+        })?;
+    }
+    // Drawn here, so that whatever is said about this test from now on names its seed.
+    spec.seed.get_or_insert_with(|| Seed::from_entropy().0);
+    Ok(spec)
+}
+
+/// Whether anything was replaced.
+fn apply(spec: &mut Spec, overrides: &Overrides) -> bool {
+    let before = spec.clone();
+    if let Some(seed) = overrides.seed {
+        spec.seed = Some(seed);
+    }
+    if let Some(seconds) = overrides.time_limit {
+        spec.time_limit_s = seconds;
+    }
+    if let Some(store) = &overrides.store {
+        spec.store.clone_from(store);
+    }
+    if let Some(nodes) = &overrides.nodes {
+        spec.nodes = nodes.clone();
+    }
+    if let Some(concurrency) = &overrides.concurrency {
+        spec.concurrency = concurrency.clone();
+    }
+    if let Some(rate) = overrides.rate {
+        spec.rate = Some(rate);
+    }
+    before != *spec
+}
+
+/// Runs a resolved test and tells how it ended.
+pub fn execute(
+    spec: Spec,
+    schedule: Option<FaultSchedule>,
+    output: &RunOutput,
+    no_color: bool,
+) -> Result<u8, CliError> {
+    if let Some(fd) = output.life_line_fd
+        && !Path::new(&format!("/proc/self/fd/{fd}")).exists()
+    {
+        return Err(CliError::Input(format!("--life-line-fd {fd}: no such descriptor is open")));
+    }
+    let seed = spec.seed.map(|seed| seed.to_string()).unwrap_or_default();
+    output::tell(&format!("test {}, seed {seed}", spec.name));
+    let request =
+        RunRequest { spec, schedule, life_line_fd: output.life_line_fd, command: vec![program()] };
+    let terminal = Arc::new(Terminal::new());
+    let reporter: Arc<dyn Reporter> = terminal.clone();
+    let result = fuzz_dist_runner::run(request, reporter);
+    terminal.clear();
+    outcome::tell(&result?, output.json, no_color)
+}
+
+/// This program as it was called, for commands that people copy.
+pub fn program() -> String {
+    std::env::args_os()
+        .next()
+        .and_then(|program| program.into_string().ok())
+        .filter(|program| !program.is_empty())
+        .unwrap_or_else(|| "fuzz_dist".into())
+}

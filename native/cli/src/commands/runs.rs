@@ -1,0 +1,34 @@
+//! Finding a stored run, or a history that is not of a run, from what a person typed.
+
+use std::path::{Path, PathBuf};
+
+use fuzz_dist_core::interop::{self, Loaded};
+use fuzz_dist_core::store::{RunDir, find_run};
+
+use crate::args::RunReference;
+use crate::output::{self, CliError};
+
+/// The run that was meant.
+pub fn find(reference: &RunReference) -> Result<RunDir, CliError> {
+    find_run(&reference.store, &reference.run).map_err(CliError::input)
+}
+
+/// A history in a file or on standard input (`-`), its format recognised; notices go to people.
+pub fn history(path: &Path) -> Result<Loaded, CliError> {
+    let loaded = interop::load(path, None).map_err(CliError::input)?;
+    for notice in &loaded.notices {
+        output::tell(&format!("note: {notice}"));
+    }
+    Ok(loaded)
+}
+
+/// The history file that `source` means: a file, `-`, or a run.
+pub fn history_path(store: &Path, source: &str) -> Result<PathBuf, CliError> {
+    let path = Path::new(source);
+    if source == "-" || path.is_file() {
+        return Ok(path.to_owned());
+    }
+    find_run(store, source).map(|run| run.history()).map_err(|error| {
+        CliError::Input(format!("{source} is neither a history file nor a run: {error}"))
+    })
+}

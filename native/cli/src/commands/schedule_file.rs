@@ -1,0 +1,156 @@
+//! Reads a `schedule.json`, perhaps edited by hand, and refuses what the run could not do.
+//!
+//! The types cannot refuse an unknown key of a fault (its kind is flattened into it), so the keys are
+//! compared here, with the types' own output as the list of what may be there.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use fuzz_dist_core::fault::{BoundaryRef, Fault, FaultKind, FaultSchedule, Resolved, Target, Zone};
+use fuzz_dist_core::spec::{Spec, suggest};
+use serde::Deserialize;
+use serde_json::Value as Json;
+
+use crate::output::CliError;
+
+/// More than any schedule needs.
+const BYTES_MAX: u64 = 256 << 20;
+
+/// Reads and validates a schedule for the nodes and ports of `spec`.
+pub fn load(file: &Path, spec: &Spec) -> Result<FaultSchedule, CliError> {
+    let refused = |what: String| CliError::Input(format!("{}: {what}", file.display()));
+    let length = std::fs::metadata(file).map_err(|error| refused(words(&error)))?.len();
+    if length > BYTES_MAX {
+        return Err(refused(format!("is longer than {} MiB: no schedule", BYTES_MAX >> 20)));
+    }
+    let bytes = std::fs::read(file).map_err(|error| refused(words(&error)))?;
+    let schedule = parse(&bytes).map_err(refused)?;
+    let ports: Vec<String> = spec.cluster.ports.iter().map(|port| port.name.clone()).collect();
+    fuzz_dist_schedule::validate(&schedule, &spec.nodes.names(), &ports)
+        .map_err(|error| refused(error.to_string()))?;
+    Ok(schedule)
+}
+
+fn words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file".into(),
+        std::io::ErrorKind::IsADirectory => "is a directory, not a schedule".into(),
+        _ => format!("cannot be read: {error}"),
+    }
+}
+
+fn parse(bytes: &[u8]) -> Result<FaultSchedule, String> {
+    let json: Json = serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Eof if bytes.is_empty() => "is empty".to_owned(),
+        _ => format!("is not JSON: {error}"),
+    })?;
+    if !json.is_object() {
+        return Err("is no schedule: it must be an object with version, seed, nodes, faults".into());
+    }
+    if let Some(faults) = json.get("faults").and_then(Json::as_array) {
+        for (i, fault) in faults.iter().enumerate() {
+            check_keys(fault).map_err(|what| format!("faults[{i}]{what}"))?;
+            // Each by itself first: the message then names the fault and not only a column.
+            if let Err(error) = Fault::deserialize(fault) {
+                return Err(format!("faults[{i}]: {error}"));
+            }
+        }
+    }
+    // From the text, since only so an error has line and column.
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+fn check_keys(fault: &Json) -> Result<(), String> {
+    let Some(fault) = fault.as_object() else { return Err(": must be an object".into()) };
+    let kind = fault.get("kind").and_then(Json::as_str).unwrap_or_default();
+    if !FaultKind::NAMES.contains(&kind) {
+        let hint = suggest::hint(kind, &FaultKind::NAMES);
+        return Err(format!(".kind: unknown kind `{kind}`; {hint}"));
+    }
+    let known = known_keys(kind);
+    for name in fault.keys() {
+        if !known.contains(name) {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            return Err(format!(".{name}: unknown key; {}", suggest::hint(name, &known)));
+        }
+    }
+    Ok(())
+}
+
+/// The keys that a fault of this kind may have: those that one with everything set is written with.
+fn known_keys(kind: &str) -> BTreeSet<String> {
+    let kind = match kind {
+        "delay" => FaultKind::Delay { latency_ms: 1, jitter_ms: 1 },
+        "throttle" => FaultKind::Throttle { bytes_per_s: 1 },
+        _ => FaultKind::Hold,
+    };
+    let full = Fault {
+        id: 1,
+        kind,
+        target: Target::One,
+        one_way: true,
+        port: Some(String::new()),
+        start_ns: 0,
+        duration_ns: 1,
+        boundary: Some(BoundaryRef { name: String::new(), zone: Zone::Inside }),
+        resolved: Some(Resolved::default()),
+    };
+    match serde_json::to_value(full) {
+        Ok(Json::Object(object)) => object.keys().cloned().collect(),
+        _ => BTreeSet::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schedule(fault: &str) -> String {
+        format!(r#"{{"version": 1, "seed": 7, "nodes": ["n1"], "faults": [{fault}]}}"#)
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let fault = |rest: &str| {
+            schedule(&format!(
+                r#"{{"id": 1, "target": "one", "start_ns": 1, "duration_ns": 5, {rest}}}"#
+            ))
+        };
+        let cases = [
+            (String::new(), "is empty"),
+            ("{".into(), "is not JSON: EOF"),
+            ("[]".into(), "must be an object"),
+            (schedule("3"), "faults[0]: must be an object"),
+            (
+                fault(r#""kind": "hodl""#),
+                "faults[0].kind: unknown kind `hodl`; did you mean `hold`?",
+            ),
+            (
+                fault(r#""kind": "hold", "one_wey": true"#),
+                "faults[0].one_wey: unknown key; did you mean `one_way`?",
+            ),
+            (fault(r#""kind": "hold", "latency_ms": 1"#), "faults[0].latency_ms: unknown key"),
+            (fault(r#""kind": "delay""#), "faults[0]: missing field `latency_ms`"),
+            (
+                schedule(
+                    r#"{"id": 1, "kind": "hold", "target": "halfs", "start_ns": 1, "duration_ns": 1}"#,
+                ),
+                "unknown variant `halfs`",
+            ),
+            (
+                schedule(
+                    r#"{"id": 1, "kind": "hold", "target": "one", "start_ns": -1, "duration_ns": 1}"#,
+                ),
+                "faults[0]: invalid value",
+            ),
+            (fault(r#""kind": "hold""#).replace("\"seed\"", "\"sead\""), "unknown field `sead`"),
+        ];
+        for (text, wanted) in cases {
+            let message = parse(text.as_bytes()).unwrap_err();
+            assert!(message.contains(wanted), "wanted {wanted:?}, got {message:?} for {text}");
+        }
+        assert!(parse(fault(r#""kind": "hold", "one_way": true"#).as_bytes()).is_ok());
+        assert!(parse(fault(r#""kind": "delay", "latency_ms": 3"#).as_bytes()).is_ok());
+        assert!(parse(b"\xff\xfe").unwrap_err().contains("is not JSON"));
+    }
+}
