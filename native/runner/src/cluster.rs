@@ -37,7 +37,7 @@ use crate::recorder::{Recorder, map};
 use crate::request::RunError;
 use crate::stop::Stop;
 pub use code_path::EBIN_VARIABLE;
-use launch::{Launcher, Place, free_ports, full_name};
+use launch::{Launcher, Place, free_ports};
 
 /// How long a node may take to answer a ping before it counts as not answering.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -113,7 +113,11 @@ fn internal(error: &dyn std::fmt::Display) -> RunError {
 impl Cluster {
     /// Allocates EPMD ports and named ports and creates the folders; starts nothing.
     pub fn new(parts: Parts) -> Result<Cluster, RunError> {
-        let ebin = code_path::find_ebin()?;
+        Cluster::with_ebin(parts, code_path::find_ebin()?)
+    }
+
+    /// As [`Cluster::new`], with our own compiled code in this folder.
+    pub fn with_ebin(parts: Parts, ebin: PathBuf) -> Result<Cluster, RunError> {
         let agent_beam = code_path::read_agent(&ebin)?;
         let (nodes, clients) = places(&parts)?;
         for place in nodes.iter().chain(&clients) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -58,11 +59,23 @@ impl Session<'_> {
         exe: &Path,
         inbox: Receiver<WorkerEvent>,
     ) -> Result<BTreeMap<String, String>, RunError> {
-        let began = Instant::now();
         self.recorder.phase("setup")?;
         self.reporter.line("starting the plane and the nodes");
-        let plane = Arc::new(self.start_plane(exe)?);
-        let cluster = Arc::new(self.new_cluster(&plane)?);
+        let closing = Arc::new(AtomicBool::new(false));
+        let plane = Arc::new(self.start_plane(exe, &closing)?);
+        let outcome = self.perform_on(&plane, inbox);
+        // The plane ends with its client, which nobody needs to hear of.
+        closing.store(true, Ordering::Release);
+        outcome
+    }
+
+    fn perform_on(
+        &self,
+        plane: &Arc<PlaneClient>,
+        inbox: Receiver<WorkerEvent>,
+    ) -> Result<BTreeMap<String, String>, RunError> {
+        let began = Instant::now();
+        let cluster = Arc::new(self.new_cluster(plane)?);
         let tally = Arc::new(
             Tally::new().map_err(|e| RunError::Internal(format!("cannot count latencies: {e}")))?,
         );
@@ -99,7 +112,7 @@ impl Session<'_> {
         plan.notes.iter().for_each(|note| self.reporter.line(note));
         let telemetry = Telemetry::new(operations.broadcaster(), &self.files.id(), &spec.name);
         let nemesis = Nemesis {
-            plane,
+            plane: Arc::clone(plane),
             cluster: Arc::clone(&cluster),
             mesh: mesh.clone(),
             recorder: self.recorder.clone(),
@@ -134,7 +147,7 @@ impl Session<'_> {
         Ok(live.versions)
     }
 
-    fn start_plane(&self, exe: &Path) -> Result<PlaneClient, RunError> {
+    fn start_plane(&self, exe: &Path, closing: &Arc<AtomicBool>) -> Result<PlaneClient, RunError> {
         let internal = |text: String| RunError::Internal(format!("the link plane: {text}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|e| internal(e.to_string()))?;
         let address = listener.local_addr().map_err(|e| internal(e.to_string()))?;
@@ -155,7 +168,7 @@ impl Session<'_> {
             .map_err(|e| internal(e.to_string()))?;
         let stream = accept(&listener, Instant::now() + PLANE_TIMEOUT).map_err(internal)?;
         let plane = PlaneClient::new(stream, self.token).map_err(|e| internal(e.to_string()))?;
-        watch_plane(events, self.stop.clone());
+        watch_plane(events, self.stop.clone(), Arc::clone(closing));
         Ok(plane)
     }
 
@@ -218,11 +231,12 @@ fn accept(listener: &TcpListener, deadline: Instant) -> Result<TcpStream, String
 }
 
 /// The death of the plane is a total partition that nobody asked for.
-fn watch_plane(events: Receiver<GuardEvent>, stop: Stop) {
+fn watch_plane(events: Receiver<GuardEvent>, stop: Stop, closing: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         while let Ok(event) = events.recv() {
             if let GuardEvent::Exited { key, exit, .. } = event
                 && key == PLANE_KEY
+                && !closing.load(Ordering::Acquire)
             {
                 stop.ask(StopReason::Broken(format!(
                     "the link plane died ({exit}), which is a total partition that no schedule asked \

@@ -1,1 +1,370 @@
+//! Clusters of real BEAM nodes behind the real plane, guard and agents' server.
 
+#![allow(clippy::unwrap_used)]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use fuzz_dist_core::clock::RunClock;
+use fuzz_dist_core::history_file::{Header, Writer, read};
+use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::spec::{Naming, Nodes, Placement, PortSpec, Spec};
+use fuzz_dist_core::{Op, Value};
+use fuzz_dist_nemesis::guard::{Guard, SpawnRequest};
+use fuzz_dist_nemesis::plane::{CONTROL_VARIABLE, PlaneClient, TOKEN_VARIABLE};
+use fuzz_dist_runner::RunError;
+use fuzz_dist_runner::agents::{Agents, NodeEvent, Role, WorkerEvent};
+use fuzz_dist_runner::cluster::{Cluster, Parts};
+use fuzz_dist_runner::recorder::Recorder;
+use fuzz_dist_runner::stop::Stop;
+use tempfile::TempDir;
+
+/// For what comes about in a second or two unless the machine is busy.
+const PATIENCE: Duration = Duration::from_secs(60);
+const TOKEN: &str = "token";
+
+/// Everything around a cluster. Fields are dropped in this order.
+struct Bench {
+    cluster: Cluster,
+    agents: Arc<Agents>,
+    _plane: Arc<PlaneClient>,
+    guard: Arc<Guard>,
+    _inboxes: (Receiver<WorkerEvent>, Receiver<NodeEvent>),
+    folder: TempDir,
+}
+
+/// The agent and its boot module, compiled once for all tests of this file.
+fn ebin() -> &'static Path {
+    static EBIN: OnceLock<TempDir> = OnceLock::new();
+    let folder = EBIN.get_or_init(|| {
+        let folder = TempDir::new().unwrap();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../elixir_client/src");
+        let status = Command::new("erlc")
+            .arg("-o")
+            .arg(folder.path())
+            .args(["fuzz_dist_agent.erl", "fuzz_dist_boot.erl"].map(|file| source.join(file)))
+            .status()
+            .unwrap();
+        assert!(status.success());
+        folder
+    });
+    folder.path()
+}
+
+/// Two stock nodes that operations reach from client VMs, with `change`s.
+fn spec(change: impl FnOnce(&mut Spec)) -> Spec {
+    let mut spec = Spec { nodes: Nodes::Count(2), placement: Placement::Client, ..Spec::default() };
+    spec.cluster.ready_timeout_ms = PATIENCE.as_millis() as u64;
+    change(&mut spec);
+    spec
+}
+
+fn erl(arguments: &[&str]) -> Vec<String> {
+    ["erl", "-noinput"].iter().chain(arguments).map(|argument| (*argument).to_owned()).collect()
+}
+
+impl Bench {
+    fn new(spec: Spec) -> Result<Bench, RunError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let run = format!("cluster-test-{}-{count}", std::process::id());
+        let folder = TempDir::new().unwrap();
+        let exe = PathBuf::from(env!("CARGO_BIN_EXE_fuzz_dist_runner_test"));
+        let guard = Arc::new(Guard::start(&exe, &run).unwrap());
+        let plane = Arc::new(start_plane(&guard, &exe, folder.path()));
+        let (workers, worker_inbox) = channel();
+        let (nodes, node_inbox) = channel();
+        let agents = Arc::new(Agents::start(TOKEN, &run, workers, nodes).unwrap());
+        let clock = RunClock::start();
+        let header = Header {
+            run: run.clone(),
+            test: "t".into(),
+            seed: Seed(1),
+            clock,
+            spec: String::new(),
+        };
+        let writer = Writer::create(folder.path().join("history.fdh"), &header).unwrap();
+        let parts = Parts {
+            spec,
+            guard: Arc::clone(&guard),
+            plane: Arc::clone(&plane),
+            agents: Arc::clone(&agents),
+            recorder: Recorder::new(writer, clock),
+            run,
+            run_dir: folder.path().to_owned(),
+            token: TOKEN.into(),
+        };
+        let cluster = Cluster::with_ebin(parts, ebin().to_owned())?;
+        let inboxes = (worker_inbox, node_inbox);
+        Ok(Bench { cluster, agents, _plane: plane, guard, _inboxes: inboxes, folder })
+    }
+
+    /// With all nodes ready.
+    fn started(spec: Spec) -> Bench {
+        let bench = Bench::new(spec).unwrap();
+        bench.cluster.start_all().unwrap();
+        bench.cluster.await_nodes(Instant::now() + PATIENCE, &Stop::default()).unwrap();
+        bench
+    }
+
+    /// The error of nodes that do not become ready.
+    fn failure(spec: Spec, within: Duration) -> String {
+        let bench = Bench::new(spec).unwrap();
+        let started = bench.cluster.start_all();
+        let error = started
+            .and_then(|()| bench.cluster.await_nodes(Instant::now() + within, &Stop::default()))
+            .unwrap_err();
+        assert_eq!(error.exit_code(), 254, "{error}");
+        error.to_string()
+    }
+
+    /// What a function of the node returns.
+    fn call(&self, node: &str, module: &str, function: &str, arguments: Vec<Value>) -> Value {
+        let link = self.agents.get(Role::Node, node).unwrap();
+        let call =
+            [Value::sym(module), Value::sym(function), Value::list(arguments), Value::Int(10_000)];
+        link.ask("call", call, PATIENCE).unwrap()
+    }
+
+    fn records(&self, f: &str, node: &str) -> Vec<Op> {
+        let history = read(self.folder.path().join("history.fdh")).unwrap().history;
+        let fits = |op: &&Op| op.f.as_str() == f && op.node.is_some_and(|n| n.as_str() == node);
+        history.ops().iter().filter(fits).cloned().collect()
+    }
+
+    fn file(&self, path: &str) -> String {
+        let path = self.folder.path().join(path);
+        let mut text = String::new();
+        wait_until(&format!("{} is written", path.display()), || {
+            text = std::fs::read_to_string(&path).unwrap_or_default();
+            text.ends_with('.')
+        });
+        text
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let left = self.guard.end().unwrap();
+        assert!(left.remaining.is_empty(), "{left:?}");
+    }
+}
+
+fn start_plane(guard: &Guard, exe: &Path, folder: &Path) -> PlaneClient {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let env = [(CONTROL_VARIABLE, address), (TOKEN_VARIABLE, TOKEN.to_owned())];
+    guard
+        .spawn(SpawnRequest {
+            key: "plane".into(),
+            argv: vec![exe.display().to_string(), "plane".into()],
+            env: env.map(|(name, value)| (name.to_owned(), value)).into(),
+            output: folder.join("plane.log"),
+            ..SpawnRequest::default()
+        })
+        .unwrap();
+    PlaneClient::new(listener.accept().unwrap().0, TOKEN).unwrap()
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn stock_nodes_come_up_suffer_and_come_back() {
+    let bench = Bench::started(spec(|spec| {
+        spec.cluster.net_ticktime_s = 7;
+        spec.cluster.net_tickintensity = 5;
+        spec.cluster.prevent_overlapping_partitions = false;
+    }));
+    let cluster = &bench.cluster;
+    assert_eq!(cluster.up_count(), 2);
+    assert!(cluster.answers("n1") && cluster.answers("n2"));
+
+    let peer = Value::sym("n2@127.0.0.1");
+    assert_eq!(bench.call("n1", "net_adm", "ping", vec![peer]), Value::sym("pong"));
+    assert_eq!(bench.call("n1", "net_kernel", "get_net_ticktime", Vec::new()), Value::Int(7));
+    for (setting, value) in [
+        ("net_tickintensity", Value::Int(5)),
+        ("prevent_overlapping_partitions", Value::Bool(false)),
+    ] {
+        let arguments = vec![Value::sym("kernel"), Value::sym(setting), Value::Nil];
+        assert_eq!(bench.call("n1", "application", "get_env", arguments), value);
+    }
+    let expected = bench.folder.path().join("nodes/n1/data").canonicalize().unwrap();
+    let here = bench.call("n1", "filename", "absname", vec![Value::str("x")]);
+    assert_eq!(here.as_text(), expected.join("x").to_str());
+
+    cluster.pause("n1").unwrap();
+    wait_until("n1 is paused", || cluster.is_paused("n1"));
+    assert!(cluster.is_up("n1") && !cluster.answers("n1") && cluster.answers("n2"));
+    cluster.resume("n1").unwrap();
+    wait_until("n1 answers", || cluster.answers("n1"));
+    assert!(!cluster.is_paused("n1"));
+
+    let (first, generation) = (cluster.os_pid("n1"), cluster.generation("n1"));
+    cluster.pause("n1").unwrap();
+    cluster.kill("n1").unwrap();
+    wait_until("n1 is gone", || !cluster.is_up("n1"));
+    assert!(!cluster.answers("n1"));
+    assert_eq!(cluster.up_count(), 1);
+    wait_until("its end is recorded", || !bench.records("node-exited", "n1").is_empty());
+    assert!(cluster.kill("n1").unwrap_err().to_string().contains("has ended"));
+
+    cluster.start("n1").unwrap();
+    assert!(cluster.await_agents(Instant::now() + PATIENCE, &Stop::default()));
+    assert_eq!(cluster.generation("n1"), generation + 1);
+    assert_ne!(cluster.os_pid("n1"), first);
+    assert!(cluster.start("n1").unwrap_err().to_string().contains("n1 already runs"));
+
+    cluster.terminate("n1").unwrap();
+    cluster.pause("n2").unwrap();
+    wait_until("n1 has ended in order", || !cluster.is_up("n1"));
+    cluster.revive_all().unwrap();
+    assert!(cluster.await_agents(Instant::now() + PATIENCE, &Stop::default()));
+
+    wait_until("three starts are ready", || bench.records("node-ready", "n1").len() == 3);
+    assert_eq!(bench.records("node-started", "n1").len(), 3);
+    let exits = bench.records("node-exited", "n1");
+    assert_eq!(exits[0].value.get("signal"), Some(&Value::Int(9)));
+    assert_eq!(exits[1].value.get("status"), Some(&Value::Int(0)));
+}
+
+#[test]
+fn a_node_that_boots_with_us_dials_by_itself_and_scripts_may_stand_around_the_vm() {
+    let bench = Bench::started(spec(|spec| {
+        // The shell stays, so the VM is another process than what was started.
+        let script = "erl -noinput -s fuzz_dist_boot start; echo over";
+        spec.cluster.command = ["sh", "-c", script].map(String::from).to_vec();
+    }));
+    let cluster = &bench.cluster;
+    let link = bench.agents.get(Role::Node, "n1").unwrap();
+    assert_ne!(link.os_pid(), cluster.os_pid("n1").map(|pid| pid as u32));
+    cluster.pause("n1").unwrap();
+    wait_until("both are stopped", || cluster.is_paused("n1"));
+    cluster.kill("n1").unwrap();
+    wait_until("both are gone", || !cluster.is_up("n1"));
+    wait_until("its connection is over", || !link.is_alive());
+}
+
+#[test]
+fn releases_and_commands_name_their_nodes_themselves() {
+    let release = Bench::started(spec(|spec| {
+        spec.cluster.naming = Naming::Release;
+        let script = "exec erl -noinput -name $RELEASE_NODE -setcookie $RELEASE_COOKIE";
+        spec.cluster.command = ["sh", "-c", script].map(String::from).to_vec();
+    }));
+    assert_eq!(release.cluster.full_names()[1], ("n2".into(), "n2@127.0.0.1".into()));
+    let command = Bench::started(spec(|spec| {
+        spec.nodes = Nodes::Names(vec!["left".into()]);
+        spec.cluster.naming = Naming::Command;
+        spec.cluster.cookie = Some("given".into());
+        spec.cluster.command = erl(&["-name", "{name}", "-setcookie", "{cookie}"]);
+    }));
+    let cookie = command.call("left", "erlang", "get_cookie", Vec::new());
+    assert_eq!(cookie, Value::sym("given"));
+}
+
+#[test]
+fn clients_are_hidden_and_ports_go_through_the_plane() {
+    let bench = Bench::started(spec(|spec| {
+        spec.cluster.ports = vec![PortSpec { name: "echo".into() }];
+        let serve = "{ok, L} = gen_tcp:listen({port:echo}, [{ip, {127,0,0,1}}]), \
+                     {ok, S} = gen_tcp:accept(L), gen_tcp:send(S, \"{short}\"), \
+                     receive never -> ok end.";
+        spec.cluster.command = erl(&["-eval", serve]);
+        let ask = "pong = net_adm:ping('n1@127.0.0.1'), \
+                   P = list_to_integer(os:getenv(\"FUZZ_DIST_PORT_ECHO_N2\")), \
+                   {ok, S} = gen_tcp:connect({127,0,0,1}, P, [{active, false}]), \
+                   {ok, Said} = gen_tcp:recv(S, 2), \
+                   file:write_file(\"seen\", io_lib:format(\"~p.\", [{Said, nodes(), nodes(hidden)}])), \
+                   receive never -> ok end.";
+        spec.client.command = erl(&["-eval", ask]);
+    }));
+    bench.cluster.start_clients().unwrap();
+    let seen = bench.file("nodes/c1/data/seen");
+    assert_eq!(seen.replace(char::is_whitespace, ""), "{\"n2\",['n1@127.0.0.1'],[]}.");
+    // Hidden at the node's side.
+    let hidden = bench.call("n1", "erlang", "nodes", vec![Value::sym("hidden")]);
+    assert!(hidden.to_string().contains("c1@127.0.0.1"), "{hidden}");
+    bench.cluster.check_clients().unwrap();
+}
+
+#[test]
+fn a_client_that_ends_is_explained() {
+    let bench = Bench::new(spec(|spec| {
+        spec.client.command = ["sh", "-c", "echo no luck; exit 7"].map(String::from).to_vec();
+    }))
+    .unwrap();
+    bench.cluster.start_clients().unwrap();
+    let mut error = String::new();
+    wait_until("the end of c1 is noticed", || {
+        error = bench.cluster.check_clients().err().map(|e| e.to_string()).unwrap_or_default();
+        !error.is_empty()
+    });
+    assert!(error.contains("c1 ended") && error.contains("exit status 7"), "{error}");
+    assert!(error.contains("  | no luck"), "{error}");
+}
+
+#[test]
+fn a_run_that_should_stop_is_not_waited_for() {
+    let bench = Bench::new(spec(|spec| {
+        spec.cluster.command = ["sleep", "600"].map(String::from).to_vec();
+    }))
+    .unwrap();
+    bench.cluster.start_all().unwrap();
+    let stop = Stop::default();
+    stop.ask(fuzz_dist_runner::stop::StopReason::Interrupted("Ctrl-C".into()));
+    bench.cluster.await_nodes(Instant::now() + PATIENCE, &stop).unwrap();
+    assert!(!bench.cluster.await_agents(Instant::now() + PATIENCE, &stop));
+}
+
+#[test]
+fn what_does_not_become_ready_is_explained() {
+    let command = |command: &[&str]| {
+        let command: Vec<String> = command.iter().map(|part| (*part).to_owned()).collect();
+        spec(|spec| spec.cluster.command = command)
+    };
+    let missing = Bench::failure(command(&["no_such_erl"]), PATIENCE);
+    assert!(
+        missing.contains("n1 could not be started: no_such_erl: command not found"),
+        "{missing}"
+    );
+
+    let ends = Bench::failure(command(&["sh", "-c", "echo Bye; exit 3"]), PATIENCE);
+    assert!(ends.contains("exit status 3") && ends.contains("  | Bye"), "{ends}");
+
+    let daemon = Bench::failure(command(&["true"]), PATIENCE);
+    assert!(daemon.contains("does not stay in the foreground"), "{daemon}");
+
+    let undefined = command(&["erl", "-noinput", "-s", "no_such_module"]);
+    let undefined = Bench::failure(undefined, PATIENCE);
+    assert!(
+        undefined.contains("n") && undefined.contains("module or function is missing"),
+        "{undefined}"
+    );
+
+    let silent = Bench::failure(command(&["sleep", "600"]), Duration::from_millis(500));
+    assert!(silent.contains("has not registered the name n1@127.0.0.1"), "{silent}");
+    assert!(silent.contains("output.log is empty"), "{silent}");
+
+    let nameless = spec(|spec| {
+        spec.cluster.naming = Naming::Command;
+        spec.cluster.command = erl(&["-name", "{name}", "-setcookie", "other"]);
+        spec.nodes = Nodes::Count(1);
+    });
+    let other_cookie = Bench::failure(nameless, Duration::from_secs(15));
+    assert!(other_cookie.contains("it has another cookie than the run"), "{other_cookie}");
+
+    let placeholder = Bench::failure(command(&["erl", "{nmae}"]), PATIENCE);
+    assert!(placeholder.contains("cluster.command: the placeholder {nmae}"), "{placeholder}");
+}
