@@ -3,6 +3,8 @@
 //! Whether anything is left is read from `/proc`: every process of a run carries its id in the
 //! environment. Each test first makes sure that the processes are there to be found.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -112,7 +114,7 @@ fn the_end_of_the_core_leaves_nothing() {
     let (mut core, _) = start_core(&run_id, &directory);
     drop(core.stdin.take());
     assert!(core.wait().unwrap().success());
-    assert_eq!(survivors(&run_id), Vec::<i32>::new(), "shutdown answers when all are gone");
+    assert_eq!(survivors(&run_id), Vec::<i32>::new(), "the end is answered when all are gone");
 }
 
 #[test]
@@ -162,7 +164,7 @@ fn signals_that_end_programs_do_not_end_the_guard_but_do_end_nodes() {
         let exit = Exit { status: None, signal: Some(number) };
         assert_eq!(next_exit(&events), (key.to_owned(), exit));
     }
-    let left = guard.shutdown().unwrap();
+    let left = guard.end().unwrap();
     assert!(left.killed.is_empty() && left.remaining.is_empty(), "{left:?}");
 }
 
@@ -197,9 +199,9 @@ fn pause_kill_and_restart_are_observed() {
 
     let second = guard.spawn(request(&directory, "n1", "exec sleep 600")).unwrap();
     assert_ne!(first.pid, second.pid);
-    let left = guard.shutdown().unwrap();
+    let left = guard.end().unwrap();
     assert_eq!(left.killed.iter().map(|p| p.pid).collect::<Vec<_>>(), vec![second.pid]);
-    assert_nothing_left(&run_id, "shutdown");
+    assert_nothing_left(&run_id, "an orderly end");
 }
 
 #[test]

@@ -226,11 +226,6 @@ impl Guard {
         self.shared.emergency_kill()
     }
 
-    /// Kills every process of the run and ends the guard.
-    pub fn shutdown(self) -> Result<Leftovers, GuardError> {
-        self.end()
-    }
-
     fn ask(&self, action: Action) -> Result<Outcome, GuardError> {
         let (sender, receiver) = mpsc::channel();
         let id = {
@@ -290,7 +285,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Whoever wants to know uses `shutdown`; a lost guard was already reported as an event.
+        // Whoever wants to know uses `end`; a lost guard was already reported as an event.
         let _ = self.end();
     }
 }

@@ -49,6 +49,6 @@ fn core(run_id: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error>
     println!("{}", pids.join(" "));
     // Until somebody kills this process, or closes its standard input.
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
-    guard.shutdown()?;
+    guard.end()?;
     Ok(())
 }
