@@ -53,8 +53,11 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
     options = [cd: root, stderr_to_stdout: true, into: IO.stream(:stdio, :line)]
 
     case System.cmd("cargo", arguments, options) do
-      {_, 0} -> install(Path.join(target, "release/fuzz_dist"))
-      {_, status} -> failed("`cargo #{Enum.join(arguments, " ")}` in #{root} ended with #{status}")
+      {_, 0} ->
+        install(Path.join(target, "release/fuzz_dist"))
+
+      {_, status} ->
+        failed("`cargo #{Enum.join(arguments, " ")}` in #{root} ended with #{status}")
     end
   end
 

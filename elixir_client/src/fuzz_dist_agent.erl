@@ -324,7 +324,9 @@ monitor_event(long_schedule, Subject, Info) ->
     Key = if is_pid(Subject) -> pid; true -> port end,
     #{Key => text(Subject), timeout_ms => proplists:get_value(timeout, Info, nil)};
 monitor_event(large_heap, Pid, Info) ->
-    #{pid => text(Pid), heap_words => proplists:get_value(heap_size, Info, nil)};
+    %% What is compared with the threshold: the blocks of both generations.
+    Blocks = [proplists:get_value(Key, Info, 0) || Key <- [heap_block_size, old_heap_block_size]],
+    #{pid => text(Pid), heap_words => lists:sum(Blocks)};
 monitor_event(_, Subject, _) ->
     #{pid => text(Subject)}.
 

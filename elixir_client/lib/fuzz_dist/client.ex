@@ -153,8 +153,11 @@ defmodule FuzzDist.Client do
 
   defp validate_callbacks(module) do
     case Enum.reject(@mandatory, fn {name, arity} -> function_exported?(module, name, arity) end) do
-      [] -> :ok
-      missing -> {:error, "#{inspect(module)} #{Enum.map_join(missing, "; ", &lacks(module, &1))}"}
+      [] ->
+        :ok
+
+      missing ->
+        {:error, "#{inspect(module)} #{Enum.map_join(missing, "; ", &lacks(module, &1))}"}
     end
   end
 

@@ -16,8 +16,11 @@ defmodule FuzzDist.Command do
       try do
         fun.()
       rescue
-        error in [InputError, Mix.NoProjectError] -> complain(Exception.message(error), @bad_input)
-        error -> complain(ours(Exception.format(:error, error, __STACKTRACE__)), @ours)
+        error in [InputError, Mix.NoProjectError] ->
+          complain(Exception.message(error), @bad_input)
+
+        error ->
+          complain(ours(Exception.format(:error, error, __STACKTRACE__)), @ours)
       catch
         kind, reason -> complain(ours(Exception.format(kind, reason, __STACKTRACE__)), @ours)
       end

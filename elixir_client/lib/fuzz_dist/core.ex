@@ -42,7 +42,9 @@ defmodule FuzzDist.Core do
         :exit_status,
         :binary,
         args: arguments ++ life_line,
-        env: [{'FUZZ_DIST_EBIN', :fuzz_dist |> Application.app_dir("ebin") |> String.to_charlist()}]
+        env: [
+          {'FUZZ_DIST_EBIN', :fuzz_dist |> Application.app_dir("ebin") |> String.to_charlist()}
+        ]
       ])
 
     await(port)

@@ -242,7 +242,7 @@ defmodule FuzzDist.Generator do
   # Terms as doc/generators.md writes them: a name has a leading colon, tuples and maps are tagged.
   def template(%Draw{data: data}), do: data
   def template(value) when is_boolean(value) or is_number(value), do: value
-  def template(value) when is_atom(value), do: ":#{value}"
+  def template(value) when is_atom(value), do: ":" <> Atom.to_string(value)
   def template(":" <> _ = text), do: ":" <> text
   def template(text) when is_binary(text), do: text
   def template(list) when is_list(list), do: Enum.map(list, &template/1)

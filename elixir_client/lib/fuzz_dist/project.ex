@@ -81,8 +81,11 @@ defmodule FuzzDist.Project do
 
       true ->
         # It may be in a file that is not part of the project.
-        found = @patterns |> Enum.flat_map(&Path.wildcard/1) |> Enum.flat_map(&from_file!(&1, ebin))
-        candidates = Enum.map(found ++ Enum.filter(project_modules(), &FuzzDist.Test.test?/1), &inspect/1)
+        found =
+          @patterns |> Enum.flat_map(&Path.wildcard/1) |> Enum.flat_map(&from_file!(&1, ebin))
+
+        candidates =
+          Enum.map(found ++ Enum.filter(project_modules(), &FuzzDist.Test.test?/1), &inspect/1)
 
         if module in found,
           do: module,

@@ -106,7 +106,9 @@ defmodule FuzzDist.Spec do
     |> Keyword.replace_lazy(:kind, &dashed/1)
     |> Keyword.replace_lazy(:boundary, &dashed/1)
     |> Keyword.replace_lazy(:zones, fn zones -> zones |> List.wrap() |> Enum.map(&dashed/1) end)
-    |> Keyword.replace_lazy(:targets, fn targets -> targets |> List.wrap() |> Enum.map(&target/1) end)
+    |> Keyword.replace_lazy(:targets, fn targets ->
+      targets |> List.wrap() |> Enum.map(&target/1)
+    end)
   end
 
   defp target({name, argument}), do: %{dashed(name) => links(argument)}

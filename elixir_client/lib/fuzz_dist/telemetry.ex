@@ -160,7 +160,9 @@ defmodule FuzzDist.Telemetry do
       {:error, :already_exists}
     else
       handler = {id, function, config}
-      {:ok, Enum.reduce(events, handlers, &Map.update(&2, &1, [handler], fn h -> h ++ [handler] end))}
+
+      {:ok,
+       Enum.reduce(events, handlers, &Map.update(&2, &1, [handler], fn h -> h ++ [handler] end))}
     end
   end
 

@@ -1,22 +1,32 @@
 defmodule FuzzDist.Toml do
   @moduledoc false
   # Writes TOML 1.0: as much as a spec needs. Keyword lists and maps are tables, lists of them arrays of
-  # tables; atoms are strings, `nil` entries are left out (TOML has no null).
+  # tables, with headers down to the second level and inline below; atoms are strings, `nil` entries are
+  # left out (TOML has no null), and so are empty tables.
+
+  @headers_max 2
 
   @spec encode(keyword() | map()) :: String.t()
   def encode(table), do: table |> table([]) |> IO.iodata_to_binary()
 
   defp table(table, path) do
     entries = entries(table)
-    {tables, plain} = Enum.split_with(entries, fn {_, value} -> table?(value) or tables?(value) end)
+
+    {tables, plain} =
+      Enum.split_with(entries, fn {_, value} ->
+        length(path) < @headers_max and (table?(value) or tables?(value))
+      end)
+
     lines = for {key, value} <- plain, do: [key(key), " = ", value(value), "\n"]
     [lines | Enum.map(tables, fn {key, value} -> nested(value, path ++ [key]) end)]
   end
 
   defp nested(value, path) do
-    if table?(value),
-      do: ["\n[", path(path), "]\n", table(value, path)],
-      else: for(one <- value, do: ["\n[[", path(path), "]]\n", table(one, path)])
+    cond do
+      value == %{} -> []
+      table?(value) -> ["\n[", path(path), "]\n", table(value, path)]
+      true -> for one <- value, do: ["\n[[", path(path), "]]\n", table(one, path)]
+    end
   end
 
   # Sorted unless the order is the writer's.

@@ -114,7 +114,8 @@ defmodule FuzzDist.Worker do
     end
   end
 
-  defp handle({:"$fuzz_dist_answer", answer}, {state, out, done}), do: {state, [answer | out], done}
+  defp handle({:"$fuzz_dist_answer", answer}, {state, out, done}),
+    do: {state, [answer | out], done}
 
   defp handle({{:"$fuzz_dist_down", process}, _, :process, pid, reason}, {state, out, done}) do
     case state.slots do

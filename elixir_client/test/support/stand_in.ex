@@ -66,7 +66,8 @@ defmodule FuzzDist.StandIn do
   def frame(messages), do: frame(2, 1, :erlang.term_to_binary(messages))
 
   def frame(opcode, fin, payload) do
-    [<<fin::1, 0::3, opcode::4>>, length_field(byte_size(payload)), payload] |> IO.iodata_to_binary()
+    [<<fin::1, 0::3, opcode::4>>, length_field(byte_size(payload)), payload]
+    |> IO.iodata_to_binary()
   end
 
   defp length_field(size) when size < 126, do: <<0::1, size::7>>
@@ -124,8 +125,10 @@ defmodule FuzzDist.StandIn do
         {hello, rest}
 
       :more ->
-        {:ok, more} = :gen_tcp.recv(socket, 0, 15_000)
-        first(socket, buffer <> more)
+        case :gen_tcp.recv(socket, 0, 15_000) do
+          {:ok, more} -> first(socket, buffer <> more)
+          {:error, reason} -> exit({:shutdown, reason})
+        end
     end
   end
 
@@ -164,11 +167,17 @@ defmodule FuzzDist.StandIn do
   end
 
   # Clients must mask (RFC 6455 5.1): the mask bit is required, whatever the key.
-  defp take(<<1::1, 0::3, opcode::4, 1::1, 127::7, n::64, key::4-binary, p::binary-size(n), r::binary>>),
-    do: {opcode, unmask(p, key), r}
+  defp take(
+         <<1::1, 0::3, opcode::4, 1::1, 127::7, n::64, key::4-binary, p::binary-size(n),
+           r::binary>>
+       ),
+       do: {opcode, unmask(p, key), r}
 
-  defp take(<<1::1, 0::3, opcode::4, 1::1, 126::7, n::16, key::4-binary, p::binary-size(n), r::binary>>),
-    do: {opcode, unmask(p, key), r}
+  defp take(
+         <<1::1, 0::3, opcode::4, 1::1, 126::7, n::16, key::4-binary, p::binary-size(n),
+           r::binary>>
+       ),
+       do: {opcode, unmask(p, key), r}
 
   defp take(<<1::1, 0::3, opcode::4, 1::1, n::7, key::4-binary, p::binary-size(n), r::binary>>)
        when n < 126,

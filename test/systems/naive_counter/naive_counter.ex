@@ -38,7 +38,8 @@ defmodule NaiveCounter do
     {:reply, :ok, add(counters, key, amount)}
   end
 
-  def handle_call({:read, key}, _from, counters), do: {:reply, Map.get(counters, key, 0), counters}
+  def handle_call({:read, key}, _from, counters),
+    do: {:reply, Map.get(counters, key, 0), counters}
 
   @impl GenServer
   def handle_cast({:add, key, amount}, counters), do: {:noreply, add(counters, key, amount)}

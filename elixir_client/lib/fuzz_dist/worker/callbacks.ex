@@ -34,9 +34,14 @@ defmodule FuzzDist.Worker.Callbacks do
 
   defp resolve(name) when is_atom(name) or is_binary(name) do
     case to_string(name) do
-      "Elixir." <> _ = full -> {:ok, String.to_atom(full)}
-      <<first, _::binary>> = alias when first in ?A..?Z -> {:ok, String.to_atom("Elixir." <> alias)}
-      erlang -> {:ok, String.to_atom(erlang)}
+      "Elixir." <> _ = full ->
+        {:ok, String.to_atom(full)}
+
+      <<first, _::binary>> = alias when first in ?A..?Z ->
+        {:ok, String.to_atom("Elixir." <> alias)}
+
+      erlang ->
+        {:ok, String.to_atom(erlang)}
     end
   end
 
@@ -62,8 +67,7 @@ defmodule FuzzDist.Worker.Callbacks do
     caller = self()
 
     # It ends normally, so that what the callback linked to itself lives on.
-    {pid, monitor} =
-      spawn_monitor(fn -> send(caller, {self(), run(module, name, context)}) end)
+    {pid, monitor} = spawn_monitor(fn -> send(caller, {self(), run(module, name, context)}) end)
 
     where = "#{inspect(module)}.#{name}(#{inspect(context.node)}, context)"
 
@@ -101,7 +105,9 @@ defmodule FuzzDist.Worker.Callbacks do
   defp normalise(:ready, false, _), do: {:ok, false}
 
   defp normalise(:ready, other, _),
-    do: {:error, "ready/2 returned #{inspect(other)} instead of true, :ok, false or {:error, reason}"}
+    do:
+      {:error,
+       "ready/2 returned #{inspect(other)} instead of true, :ok, false or {:error, reason}"}
 
   defp normalise(:primary, true, context), do: {:ok, [context.short]}
   defp normalise(:primary, nobody, _) when nobody in [nil, false], do: {:ok, []}

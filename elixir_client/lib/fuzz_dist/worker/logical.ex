@@ -33,7 +33,8 @@ defmodule FuzzDist.Worker.Logical do
     {completion, state} =
       if Telemetry.observed?(),
         do: observed(module, context, state, id, f, value),
-        else: module |> invoke(context, state, f, value) |> completion(module, state, id, f, value)
+        else:
+          module |> invoke(context, state, f, value) |> completion(module, state, id, f, value)
 
     {completion, {:open, state}}
   end

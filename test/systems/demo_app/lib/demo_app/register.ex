@@ -17,7 +17,10 @@ defmodule DemoApp.Register do
   @doc "Puts `value` at `key` on every node that is connected."
   def write(key, value) do
     timeout = Application.fetch_env!(:demo_app, :replication_timeout_ms)
-    {_replies, _bad_nodes} = GenServer.multi_call([node() | Node.list()], __MODULE__, {:write, key, value}, timeout)
+
+    {_replies, _bad_nodes} =
+      GenServer.multi_call([node() | Node.list()], __MODULE__, {:write, key, value}, timeout)
+
     :ok
   end
 
