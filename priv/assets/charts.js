@@ -89,7 +89,7 @@ function decadeLabel(ms) {
 
 function decadeRange(low, high) {
   if (!(high > 0)) return [0.1, 10];
-  const from = 10 ** Math.floor(Math.log10(Math.max(low, 0.001)));
+  const from = 10 ** Math.floor(Math.log10(Math.max(low, 0.001)) - 0.02);
   const to = 10 ** Math.ceil(Math.log10(high) - 1e-9);
   return [from, to > from ? to : from * 10];
 }

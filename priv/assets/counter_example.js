@@ -201,7 +201,7 @@ function counterExamples() {
     example.context.length ? el("label", { class: "field" },
       el("input", { type: "checkbox", onchange: (e) => { options.context = e.target.checked; redraw(); } }),
       `${example.context_omitted ? "the last " : ""}${plural(example.context.length, "other operation")} ` +
-        (example.key !== null && sample.keys.length ? "on this key" : "at this time")) : null,
+        (example.keyed ? "on this key" : "at this time")) : null,
     example.ops.length ? el("button", { onclick: () => {
       const pad = (example.end_ns - example.start_ns) / 1e9 * 0.1 + 0.001;
       view.zoom(ns(example.start_ns) - pad, ns(example.end_ns) + pad);
@@ -215,7 +215,7 @@ function counterExamples() {
   ].filter(known);
 
   const names = examples.map((e, i) => el("option", { value: i },
-    `${e.name}${e.key !== null && e.key !== undefined ? ` · key ${e.key}` : ""} · ` +
+    `${e.name}${known(e.key) ? ` · ${e.keyed ? "key" : "element"} ${e.key}` : ""} · ` +
     `${plural(e.ops.length + e.ops_omitted, "operation")} · ${e.checker}`));
   const section = el("section", { id: "counter-example", class: "card" },
     el("h2", {}, "Counter-example"),

@@ -165,7 +165,7 @@ function charts() {
     el("p", { class: "muted" }, "Bands are faults, from application to heal; ▼ marks a nodedown or the end of a node. " +
       "Drag to zoom all charts, double click for the whole run, Ctrl + wheel to zoom, Shift + drag to move."),
     toolbar(),
-    chart("Latency", "each operation, by its invocation", typeLegend, new Plot(scatter, 250, "latency of operations over time")),
+    chart("Latency", `${ops.length === sample.operation_count ? "each operation" : "a sample of operations"}, by invocation`, typeLegend, new Plot(scatter, 250, "latency of operations over time")),
     chart("Quantiles", `ok operations, windows of ${+windowLength.toPrecision(3)} s, all keys`, quantileNames.map((n, k) => [n, `q${k}`]), new Plot(quantiles, 190, "latency quantiles over time")),
     chart("Rate", `operations invoked a second, all keys`, typeLegend, new Plot(rate, 170, "rate of operations over time")),
     el("div", { id: "timeline" }, chart("Timeline", "a lane for each client thread", typeLegend, timeline.root)),

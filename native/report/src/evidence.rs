@@ -33,6 +33,8 @@ pub struct CounterExample {
     pub name: String,
     /// Key or element, as EDN.
     pub key: Option<String>,
+    /// Whether it is the key of operations `{key, value}`, which stand here without it.
+    pub keyed: bool,
     /// The checker's words.
     pub text: String,
     /// The operations that show it, by invocation.
@@ -239,6 +241,7 @@ fn read(
         checker: checker.to_owned(),
         name: anomaly.name.clone(),
         key: anomaly.key.as_ref().map(|key| text::clip(key, VALUE_CHAR_COUNT_MAX)),
+        keyed: key.is_some(),
         text: text::clip(&anomaly.text, TEXT_CHAR_COUNT_MAX),
         ops_omitted: invocations.len() - ops.len(),
         start_ns,

@@ -130,7 +130,8 @@ fn counts(info: &RunInfo, summary: &Summary) -> String {
 }
 
 fn put_example(screen: &mut Screen, summary: &Summary, example: &CounterExample) {
-    let key = example.key.as_ref().map(|key| format!(", key {key}")).unwrap_or_default();
+    let about = if example.keyed { "key" } else { "element" };
+    let key = example.key.as_ref().map(|key| format!(", {about} {key}")).unwrap_or_default();
     let size = match example.ops.len() + example.ops_omitted {
         0 => String::new(),
         1 => ", 1 operation".to_owned(),
@@ -143,12 +144,15 @@ fn put_example(screen: &mut Screen, summary: &Summary, example: &CounterExample)
     if !example.ops.is_empty() {
         put_operations(screen, example);
     }
+    // With the operations in a table above, the first paragraph says it; drawings are for the report.
+    let paragraphs = if example.ops.is_empty() { usize::MAX } else { 1 };
     let text_lines =
         if example.ops.is_empty() { OPERATION_LINE_COUNT_MAX } else { TEXT_LINE_COUNT_MAX };
     let mut words: Vec<String> = example
         .text
         .lines()
         .filter(|text| !text.trim().is_empty())
+        .take(paragraphs)
         .flat_map(|text| wrap(text, COLUMN_COUNT_MAX - 2))
         .collect();
     let cut = words.len() > text_lines;

@@ -69,8 +69,8 @@ pub struct FaultWindow {
     pub start_ns: Option<u64>,
     /// When the plane had applied it.
     pub applied_ns: Option<u64>,
-    /// Applied so long after it was due, in microseconds.
-    pub late_us: Option<u64>,
+    /// Applied so long after it was due, in microseconds; negative if before.
+    pub late_us: Option<i64>,
     /// When its effect was seen.
     pub observed_ns: Option<u64>,
     /// What was seen.
@@ -147,7 +147,7 @@ impl Collector {
             "fault-start" => start(fault, value, &self.nodes, time_ns(op)),
             "fault-applied" => {
                 fault.applied_ns = now;
-                fault.late_us = number(value, "late-us");
+                fault.late_us = value.get("late-us").and_then(Value::as_int);
                 raise(fault, FaultStatus::Applied);
             }
             "fault-observed" => {
@@ -228,8 +228,12 @@ fn start(fault: &mut FaultWindow, value: &Value, nodes: &[String], now_ns: u64) 
         fault.target = field(value, "target").unwrap_or_default();
     }
     if fault.requested_duration_ns == 0 {
-        fault.requested_duration_ns =
-            number(value, "duration-ms").unwrap_or(0).saturating_mul(1_000_000);
+        // A conversion from floating point saturates, and takes what is no number for 0.
+        fault.requested_duration_ns = match value.get("duration-ms") {
+            Some(Value::Float(ms)) => (ms * 1e6) as u64,
+            Some(Value::Int(ms)) => u64::try_from(*ms).unwrap_or(0).saturating_mul(1_000_000),
+            _ => 0,
+        };
     }
     if fault.boundary.is_none() {
         let parts = [field(value, "boundary"), field(value, "zone")];
@@ -330,11 +334,11 @@ fn components(cut: &BTreeSet<(&str, &str)>, all: &[String]) -> Option<String> {
     for name in names {
         let talks = |other: &&str| !cut.contains(&(name, *other));
         let friends: Vec<usize> =
-            (0..parts.len()).filter(|&i| parts[i].iter().any(|other| talks(other))).collect();
+            (0..parts.len()).filter(|&i| parts[i].iter().any(talks)).collect();
         match friends.as_slice() {
             [] => parts.push(vec![name]),
             // A part must be whole inside, and only one may be reached, or this is no partition.
-            [only] if parts[*only].iter().all(|other| talks(&other)) => parts[*only].push(name),
+            [only] if parts[*only].iter().all(talks) => parts[*only].push(name),
             _ => return None,
         }
     }

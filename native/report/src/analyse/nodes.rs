@@ -68,13 +68,14 @@ impl Collector {
                     node,
                     event: event.to_owned(),
                     peer: Some(peer),
-                    reason: field(&op.value, "reason"),
+                    reason: field(&op.value, "reason").filter(|reason| !reason.is_empty()),
                     until_ns: None,
                 });
             }
             "node-started" | "node-ready" | "node-exited" => {
-                let reason = field(&op.value, "status")
-                    .map(|status| format!("status {status}"))
+                let told = |name: &str| field(&op.value, name).map(|what| format!("{name} {what}"));
+                let reason = told("signal")
+                    .or_else(|| told("status"))
                     .or_else(|| number(&op.value, "os-pid").map(|pid| format!("pid {pid}")));
                 self.push(NodeEvent {
                     time_ns: time_ns(op),

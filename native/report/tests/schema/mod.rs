@@ -1,5 +1,7 @@
 //! As much of JSON Schema as `results.schema.json` uses; a keyword that it does not know is an error.
 
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value;
 
 /// What is wrong, with JSON pointers.

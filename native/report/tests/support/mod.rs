@@ -3,7 +3,7 @@
 //!
 //! Everything is drawn from a fixed seed. Used by the tests, and by the example that shows the page.
 
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use fuzz_dist_core::fault::{
     BoundaryEdges, BoundaryRef, Fault, FaultKind, FaultSchedule, Link, Resolved, Target, Zone,
@@ -210,7 +210,9 @@ fn observer_records() -> Vec<Op> {
         on(down_s, Some(node), "nodedown", vec![peer(), ("reason", Value::sym(reason))]);
         on(up_s, Some(node), "nodeup", vec![peer()]);
     }
-    on(28.7, Some("n2"), "node-exited", vec![("status", Value::str("killed by signal 9"))]);
+    let exit =
+        vec![("os-pid", Value::Int(4_101)), ("status", Value::Nil), ("signal", Value::Int(9))];
+    on(28.7, Some("n2"), "node-exited", exit);
     on(31.8, Some("n2"), "node-started", vec![("os-pid", Value::Int(4_177))]);
     on(32.3, Some("n2"), "node-ready", vec![]);
     on(24.4, Some("n1"), "busy-dist-port", vec![]);
