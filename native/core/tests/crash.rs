@@ -2,6 +2,7 @@
 //!
 //! The children are this test binary itself, started again with one of the tests below that only act
 //! as a child when the environment says so.
+#![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

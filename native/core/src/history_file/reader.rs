@@ -78,10 +78,7 @@ impl Reader {
         let mut reader = Reader::follow(path)?;
         let mut ops = Vec::new();
         let damage = reader.read_frames(&mut ops)?;
-        let torn = match damage {
-            None => None,
-            Some((reason, _)) => Some(reader.torn(reason)),
-        };
+        let torn = damage.map(|(reason, _)| reader.torn(reason));
         Ok(Recovered { header: reader.header, ops, torn })
     }
 

@@ -59,7 +59,7 @@ pub(super) type Parsed<T> = Result<T, Box<ParseError>>;
 /// Reads one value that fills the text: an option of a command, a value in a test.
 pub fn parse_edn_value(text: &str) -> Result<Value, ParseError> {
     let mut parser = Parser::new(text);
-    let value = parser.form(0).map_err(|error| *error)?;
+    let value = parser.form().map_err(|error| *error)?;
     parser.skip_blank().map_err(|error| *error)?;
     if parser.at < text.len() {
         return Err(*parser.unexpected("the end of the value"));
@@ -101,6 +101,8 @@ pub(super) struct Parser<'a> {
     /// Tags that were dropped, with how often.
     pub dropped_tags: BTreeMap<String, usize>,
     pub ratio_count: usize,
+    /// How many collections, tags and discards are open.
+    depth: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -112,6 +114,7 @@ impl<'a> Parser<'a> {
             names: NameCache::new(),
             dropped_tags: BTreeMap::new(),
             ratio_count: 0,
+            depth: 0,
         }
     }
 
@@ -128,7 +131,9 @@ impl<'a> Parser<'a> {
                 Some(b'#') if self.bytes.get(self.at + 1) == Some(&b'_') => {
                     let start = self.at;
                     self.at += 2;
-                    self.inside(start, "a discarded form", |parser| parser.form(1))?;
+                    self.enter(start)?;
+                    self.inside(start, "a discarded form", Parser::form)?;
+                    self.depth -= 1;
                 }
                 // A script's first line.
                 Some(b'#') if self.bytes.get(self.at + 1) == Some(&b'!') => self.skip_line(),
@@ -154,7 +159,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Reads one value.
-    pub fn form(&mut self, depth: usize) -> Parsed<Value> {
+    pub fn form(&mut self) -> Parsed<Value> {
         self.skip_blank()?;
         let start = self.at;
         let Some(byte) = self.peek() else {
@@ -167,16 +172,18 @@ impl<'a> Parser<'a> {
             }
             b':' => self.keyword().map(Value::Sym),
             b'"' => self.string().map(Value::str),
-            b'[' => self.sequence(b']', "a vector", depth).map(Value::list),
-            b'(' => self.sequence(b')', "a list", depth).map(Value::list),
-            b'{' => self.map(depth).map(Value::map),
-            b'#' => self.dispatch(depth),
+            b'[' => self.sequence(b']', "a vector").map(Value::list),
+            b'(' => self.sequence(b')', "a list").map(Value::list),
+            b'{' => self.map().map(Value::map),
+            b'#' => self.dispatch(),
             b'\\' => self.character(),
             b'^' => {
                 self.at += 1;
-                self.enter(start, depth)?;
-                self.form(depth + 1)?;
-                self.form(depth + 1)
+                self.enter(start)?;
+                self.inside(start, "metadata", Parser::form)?;
+                let value = self.inside(start, "a value with metadata", Parser::form)?;
+                self.depth -= 1;
+                Ok(value)
             }
             b']' | b')' | b'}' => Err(self.unexpected("a value")),
             _ => self.symbol(),
@@ -345,22 +352,25 @@ impl<'a> Parser<'a> {
         }
     }
 
-    pub fn enter(&self, start: usize, depth: usize) -> Parsed<()> {
-        if depth < DEPTH_MAX {
+    /// Counts one level more; whoever enters leaves by `depth -= 1`, unless reading ends by an error.
+    fn enter(&mut self, start: usize) -> Parsed<()> {
+        if self.depth < DEPTH_MAX {
+            self.depth += 1;
             return Ok(());
         }
         Err(self
             .syntax(start, &format!("data nests deeper than {DEPTH_MAX} levels: not a history")))
     }
 
-    fn sequence(&mut self, close: u8, what: &'static str, depth: usize) -> Parsed<Vec<Value>> {
+    fn sequence(&mut self, close: u8, what: &'static str) -> Parsed<Vec<Value>> {
         let start = self.at;
-        self.enter(start, depth)?;
+        self.enter(start)?;
         self.at += 1;
         let mut items = Vec::new();
         while !self.closes(start, close, what)? {
-            items.push(self.inside(start, what, |parser| parser.form(depth + 1))?);
+            items.push(self.inside(start, what, Parser::form)?);
         }
+        self.depth -= 1;
         Ok(items)
     }
 
@@ -385,31 +395,32 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn map(&mut self, depth: usize) -> Parsed<Vec<(Value, Value)>> {
+    fn map(&mut self) -> Parsed<Vec<(Value, Value)>> {
         const WHAT: &str = "a map";
         let start = self.at;
-        self.enter(start, depth)?;
+        self.enter(start)?;
         self.at += 1;
         let mut pairs = Vec::new();
         while !self.closes(start, b'}', WHAT)? {
-            let key = self.inside(start, WHAT, |parser| parser.form(depth + 1))?;
+            let key = self.inside(start, WHAT, Parser::form)?;
             if self.closes(start, b'}', WHAT)? {
                 let message = "a map with a key that has no value";
                 return Err(self.syntax(self.at - 1, message));
             }
-            let value = self.inside(start, WHAT, |parser| parser.form(depth + 1))?;
+            let value = self.inside(start, WHAT, Parser::form)?;
             pairs.push((key, value));
         }
+        self.depth -= 1;
         Ok(pairs)
     }
 
     /// Something that begins with `#`.
-    fn dispatch(&mut self, depth: usize) -> Parsed<Value> {
+    fn dispatch(&mut self) -> Parsed<Value> {
         let start = self.at;
         match self.bytes.get(self.at + 1) {
             Some(b'{') => {
                 self.at += 1;
-                self.sequence(b'}', "a set", depth).map(Value::set)
+                self.sequence(b'}', "a set").map(Value::set)
             }
             Some(b'"') => {
                 self.at += 1;
@@ -424,17 +435,17 @@ impl<'a> Parser<'a> {
                     _ => Err(self.syntax(start, "## is followed by Inf, -Inf or NaN")),
                 }
             }
-            Some(b':') => self.namespaced_map(depth),
+            Some(b':') => self.namespaced_map(),
             Some(b'^') => {
                 self.at += 1;
-                self.form(depth)
+                self.form()
             }
-            _ => self.tagged(depth),
+            _ => self.tagged(),
         }
     }
 
     /// `#:a{:b 1}` is `{:a/b 1}`.
-    fn namespaced_map(&mut self, depth: usize) -> Parsed<Value> {
+    fn namespaced_map(&mut self) -> Parsed<Value> {
         let start = self.at;
         self.at += 2;
         let namespace = self.token();
@@ -442,7 +453,7 @@ impl<'a> Parser<'a> {
         if namespace.is_empty() || self.peek() != Some(b'{') {
             return Err(self.syntax(start, "#: is followed by a namespace and a map"));
         }
-        let mut pairs = self.map(depth)?;
+        let mut pairs = self.map()?;
         for (key, _) in &mut pairs {
             let Value::Sym(sym) = key else { continue };
             let name = sym.as_str();
@@ -468,11 +479,12 @@ impl<'a> Parser<'a> {
         Ok(tag)
     }
 
-    fn tagged(&mut self, depth: usize) -> Parsed<Value> {
+    fn tagged(&mut self) -> Parsed<Value> {
         let start = self.at;
         let tag = self.tag()?;
-        self.enter(start, depth)?;
-        let value = self.inside(start, "a tagged value", |parser| parser.form(depth + 1))?;
+        self.enter(start)?;
+        let value = self.inside(start, "a tagged value", Parser::form)?;
+        self.depth -= 1;
         match (tag, value) {
             ("inst" | "uuid", text @ Value::Str(_)) => Ok(text),
             ("atom", Value::Str(name)) => match name.as_str() {

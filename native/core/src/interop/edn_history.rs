@@ -46,7 +46,7 @@ impl Reader<'_> {
             Some(b'(') => self.collection(b')', "the list of operations"),
             _ => {
                 while self.parser.peek().is_some() {
-                    self.operation(0)?;
+                    self.operation()?;
                     self.parser.skip_blank()?;
                 }
                 Ok(())
@@ -58,7 +58,7 @@ impl Reader<'_> {
         let start = self.parser.at;
         self.parser.at += 1;
         while !self.parser.closes(start, close, what)? {
-            self.operation(1)?;
+            self.operation()?;
         }
         self.parser.skip_blank()?;
         match self.parser.peek() {
@@ -67,7 +67,7 @@ impl Reader<'_> {
         }
     }
 
-    fn operation(&mut self, depth: usize) -> Parsed<()> {
+    fn operation(&mut self) -> Parsed<()> {
         let start = self.parser.at;
         // `#jepsen.history.Op{…}`, as Jepsen prints its records.
         let is_tagged =
@@ -77,31 +77,31 @@ impl Reader<'_> {
             self.parser.inside(start, "an operation", Parser::skip_blank)?;
         }
         if self.parser.peek() != Some(b'{') {
-            let value = self.parser.inside(start, "an operation", |parser| parser.form(depth))?;
+            let value = self.parser.inside(start, "an operation", Parser::form)?;
             return Err(shape(start, ShapeError::NotAMap { found: shown(&value) }));
         }
-        let draft = self.draft(depth)?;
+        let draft = self.draft()?;
         self.records.push(draft, start).map_err(|error| shape(start, error))
     }
 
-    fn draft(&mut self, depth: usize) -> Parsed<Draft> {
+    fn draft(&mut self) -> Parsed<Draft> {
         const WHAT: &str = "an operation";
         let start = self.parser.at;
         self.parser.at += 1;
         let mut draft = Draft::default();
         while !self.parser.closes(start, b'}', WHAT)? {
             let key_at = self.parser.at;
-            let key = self.key(depth)?;
+            let key = self.key()?;
             if self.parser.closes(start, b'}', WHAT)? {
                 return Err(self.parser.syntax(key_at, "a key that has no value"));
             }
-            let value = self.parser.inside(start, WHAT, |parser| parser.form(depth + 1))?;
+            let value = self.parser.inside(start, WHAT, Parser::form)?;
             draft.set(key, value, &self.types).map_err(|error| shape(key_at, error))?;
         }
         Ok(draft)
     }
 
-    fn key(&mut self, depth: usize) -> Parsed<Key> {
+    fn key(&mut self) -> Parsed<Key> {
         let start = self.parser.at;
         if self.parser.peek() == Some(b':') {
             self.parser.at += 1;
@@ -112,7 +112,7 @@ impl Reader<'_> {
             self.parser.at = start;
             return self.parser.keyword().map(Key::Extra);
         }
-        match self.parser.form(depth + 1)? {
+        match self.parser.form()? {
             Value::Sym(sym) => Ok(Key::Extra(sym)),
             other => Err(shape(start, ShapeError::BadKey { found: shown(&other) })),
         }

@@ -24,8 +24,10 @@ pub(super) fn parse(token: &str) -> Option<(Value, bool)> {
     if let Some((numerator, denominator)) = digits.split_once('/') {
         return ratio(negative, numerator, denominator).map(|value| (value, true));
     }
+    let is_float = digits.ends_with('M') || digits.contains(['.', 'e', 'E']);
     let digits = digits.strip_suffix('M').unwrap_or(digits);
-    let plain = digits.starts_with(|c: char| c.is_ascii_digit())
+    let plain = is_float
+        && digits.starts_with(|c: char| c.is_ascii_digit())
         && digits
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
