@@ -76,6 +76,11 @@ impl Mesh {
         })
     }
 
+    /// Whether nothing is left to wait for: every node sees every other, or the run does not connect them.
+    pub fn is_settled(&self) -> bool {
+        !self.keep_connected || self.is_full(&self.ask())
+    }
+
     /// Asks each node to connect to those that it does not see, if the run keeps them connected.
     pub fn connect(&self) {
         if !self.keep_connected {

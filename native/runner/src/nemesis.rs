@@ -39,6 +39,9 @@ const SAMPLE_AHEAD_NS: u64 = 150_000_000;
 /// How long after a heal its effect may take to be seen.
 const HEAL_OBSERVED_MAX: Duration = Duration::from_secs(20);
 
+/// How long after a heal the nodes may take to see each other before what they see is recorded.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+
 /// Names the primaries of the moment.
 pub type Primaries = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 

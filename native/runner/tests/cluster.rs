@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::clock::RunClock;
-use fuzz_dist_core::history_file::{Header, Writer, read};
+use fuzz_dist_core::history_file::{Header, Reader, Writer};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{Naming, Nodes, Placement, PortSpec, Spec};
 use fuzz_dist_core::{Op, Value};
@@ -132,9 +132,9 @@ impl Bench {
     }
 
     fn records(&self, f: &str, node: &str) -> Vec<Op> {
-        let history = read(self.folder.path().join("history.fdh")).unwrap().history;
-        let fits = |op: &&Op| op.f.as_str() == f && op.node.is_some_and(|n| n.as_str() == node);
-        history.ops().iter().filter(fits).cloned().collect()
+        let recovered = Reader::open(self.folder.path().join("history.fdh")).unwrap();
+        let fits = |op: &Op| op.f.as_str() == f && op.node.is_some_and(|n| n.as_str() == node);
+        recovered.ops.into_iter().filter(|op| fits(op)).collect()
     }
 
     fn file(&self, path: &str) -> String {

@@ -88,7 +88,7 @@ impl Look<'_> {
         let seen: Vec<_> = observed.iter().filter(|link| link.seen).collect();
         let first = seen.first()?;
         // Most links of a fault show it within a tick; wait so long for the others, then say how many.
-        let all = seen.len() == observed.len();
+        let all = seen.len() == observed.len() && seen.iter().all(|link| self.is_telling(link));
         let late = now_ns.saturating_sub(self.applied_ns) * 2 > self.fault.duration_ns;
         if !all && !late {
             return None;
@@ -111,6 +111,16 @@ impl Look<'_> {
             ("nodedown", strings(&downs)),
         ]);
         Some(Seen { text, evidence })
+    }
+
+    /// Silence says little as long as nobody has tried to speak.
+    fn is_telling(&self, link: &LinkObservation) -> bool {
+        match self.fault.kind {
+            FaultKind::Hold | FaultKind::TicksOnly => {
+                link.now.bytes_held > 0 || link.now.attempts_waiting > 0
+            }
+            _ => true,
+        }
     }
 
     fn observe(&self) -> Vec<LinkObservation> {
