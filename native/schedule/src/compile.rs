@@ -25,10 +25,11 @@ use crate::generator::{BoxGenerator, ThreadSet};
 use crate::suggest;
 use crate::template::{Counter, Source, Template};
 
-/// How many generators an expression may become once copied for threads and groups.
-const GENERATORS_MAX: usize = 2_000_000;
-/// How many client threads a run may have.
-pub const THREADS_MAX: u32 = 100_000;
+/// How many generators an expression may become once copied for threads and groups: each has a stream
+/// of some 300 bytes.
+const GENERATORS_MAX: usize = 300_000;
+/// How many client threads a run may have: copies for each thread hold sets of threads.
+pub const THREADS_MAX: u32 = 10_000;
 
 /// What a generator is compiled for.
 #[derive(Debug, Clone)]

@@ -115,10 +115,7 @@ fn what_cannot_be_drawn_is_told() {
             .to_string()
     };
     let long = error(json!([{"kind": "fin"}, {"kind": "hold"}]), 60.0, 4, 3);
-    assert!(
-        long.contains("faults[1] (hold)") && long.contains("inside of net-tick"),
-        "{long}"
-    );
+    assert!(long.contains("faults[1] (hold)") && long.contains("inside of net-tick"), "{long}");
     assert!(long.contains("net_ticktime_s"), "{long}");
     let empty = error(json!([{"kind": "hold"}]), 4.0, 2, 3);
     assert!(empty.contains("nothing is certainly below `net-tick`"), "{empty}");
