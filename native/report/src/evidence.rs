@@ -164,32 +164,30 @@ pub fn counter_examples(
         .collect()
 }
 
-/// Anomalies with the name of their checker; those of a composed result that its parts repeat, once.
+/// Anomalies of what says `invalid`, with the name of their checker. A composed result repeats those of its
+/// parts: the innermost checker is the one that found an anomaly, and says whether it counts.
 fn anomalies(result: &CheckResult) -> Vec<(String, &Anomaly)> {
-    let mut found: Vec<(String, &Anomaly)> = Vec::new();
+    let mut found: Vec<(String, &Anomaly, Verdict)> = Vec::new();
     let mut seen = BTreeMap::new();
     visit(result, &mut |path, part| {
-        if part.verdict != Verdict::Invalid {
-            return;
-        }
         for anomaly in &part.anomalies {
             let identity = (&anomaly.name, &anomaly.key, &anomaly.ops, &anomaly.text);
             match seen.get(&identity) {
-                // The innermost checker is the one that found it.
-                Some(&at) => found[at] = (path.to_owned(), anomaly),
+                Some(&at) => found[at] = (path.to_owned(), anomaly, part.verdict),
                 None => {
                     seen.insert(identity, found.len());
-                    found.push((path.to_owned(), anomaly));
+                    found.push((path.to_owned(), anomaly, part.verdict));
                 }
             }
         }
     });
+    found.retain(|(_, _, verdict)| *verdict == Verdict::Invalid);
     // A stable sort: at the same size the checker's own order stays. No operations at all say least.
-    found.sort_by_key(|(_, anomaly)| match anomaly.ops.len() {
+    found.sort_by_key(|(_, anomaly, _)| match anomaly.ops.len() {
         0 => usize::MAX,
         count => count,
     });
-    found
+    found.into_iter().map(|(path, anomaly, _)| (path, anomaly)).collect()
 }
 
 /// Calls `f` for a result and all its parts, with the names of the checkers that lead there. The name of

@@ -68,7 +68,13 @@ pub(crate) fn line(text: &str, char_count_max: usize) -> String {
     let harmless = |c: char| {
         let steers = c.is_control()
             || matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-        if steers { '·' } else { c }
+        if c == '\t' {
+            ' '
+        } else if steers {
+            '·'
+        } else {
+            c
+        }
     };
     let mut line: String = text.chars().take(char_count_max).map(harmless).collect();
     if text.chars().nth(char_count_max).is_some() {

@@ -9,7 +9,7 @@ mod support;
 
 use std::path::Path;
 
-use fuzz_dist_core::{CheckResult, History, OpType, Process, Value, Verdict};
+use fuzz_dist_core::{Anomaly, CheckResult, History, OpType, Process, Value, Verdict};
 use fuzz_dist_report::analyse::FaultStatus;
 use fuzz_dist_report::{RunInfo, analyse, explain, write};
 use support::{HOSTILE, Run, SECOND, client, empty_schedule, hostile};
@@ -198,6 +198,23 @@ fn results_follow_the_schema() {
     let mut unknown_key = results.clone();
     unknown_key["surprise"] = serde_json::json!(1);
     assert!(!schema::violations(&schema, &unknown_key).is_empty());
+}
+
+#[test]
+fn what_a_valid_part_noticed_is_no_counter_example() {
+    let mut run = support::run(2_000);
+    let noticed = Anomaly { name: "noticed".into(), ops: vec![40], ..Anomaly::default() };
+    let mut part = CheckResult::new("unhandled-exceptions", Verdict::Valid, "told only");
+    part.anomalies.push(noticed.clone());
+    run.result.parts.push(part);
+    // A composition repeats the anomalies of its parts, and is invalid because of another one.
+    run.result.anomalies = vec![noticed, run.result.parts[0].anomalies[0].clone()];
+    let summary = analyse(&run.history, &run.schedule);
+    let found =
+        fuzz_dist_report::evidence::counter_examples(&run.history, &run.result, &summary, 10);
+    let named: Vec<(&str, &str)> =
+        found.iter().map(|found| (found.checker.as_str(), found.name.as_str())).collect();
+    assert_eq!(named, [("linearizable", "nonlinearizable")]);
 }
 
 #[test]
