@@ -21,7 +21,8 @@ struct Object<'a> {
 
 /// Tells people, and with `json` also programs; the exit code is that of the verdict.
 pub fn tell(outcome: &RunOutcome, json: bool, no_color: bool) -> Result<u8, CliError> {
-    output::tell(&last_lines(outcome, terminal::colour(no_color)));
+    let replay_command = as_called(&outcome.replay_command, &super::run::program());
+    output::tell(&last_lines(outcome, &replay_command, terminal::colour(no_color)));
     let exit_code = outcome.verdict.exit_code();
     if json {
         output::json(&Object {
@@ -31,15 +32,23 @@ pub fn tell(outcome: &RunOutcome, json: bool, no_color: bool) -> Result<u8, CliE
             seed: outcome.seed,
             run_dir: outcome.run_dir.display().to_string(),
             report: outcome.report.as_ref().map(|report| report.display().to_string()),
-            replay_command: &outcome.replay_command,
+            replay_command: &replay_command,
             result: &outcome.result,
         })?;
     }
     Ok(exit_code)
 }
 
+/// A stored run names the program only; what is printed here must work where it is printed.
+fn as_called(command: &str, program: &str) -> String {
+    match command.strip_prefix("fuzz_dist ") {
+        Some(rest) => format!("{program} {rest}"),
+        None => command.to_owned(),
+    }
+}
+
 /// The explanation, then what a script or a reader in a hurry looks for at the end.
-fn last_lines(outcome: &RunOutcome, colour: bool) -> String {
+fn last_lines(outcome: &RunOutcome, replay_command: &str, colour: bool) -> String {
     let mut text = outcome.explanation.trim_end().to_owned();
     if !text.is_empty() {
         text += "\n\n";
@@ -51,7 +60,7 @@ fn last_lines(outcome: &RunOutcome, colour: bool) -> String {
     text += &format!("verdict  {}\n", painted(outcome.verdict, colour));
     text += &format!("why      {}\n", outcome.result.reason);
     text += &format!("report   {report}\n");
-    text += &format!("replay   {}", outcome.replay_command);
+    text += &format!("replay   {replay_command}");
     text
 }
 
@@ -84,18 +93,27 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_verdict_why_report_and_replay() {
-        let text = last_lines(&outcome(), false);
+        let text = last_lines(&outcome(), "./fuzz_dist replay store/t/1", false);
         assert_eq!(
             text,
             "process 3 read 4\n\nverdict  invalid\nwhy      linearizable: 1 key of 5\n\
-             report   store/t/1/report.html\nreplay   fuzz_dist replay store/t/1"
+             report   store/t/1/report.html\nreplay   ./fuzz_dist replay store/t/1"
         );
-        assert!(last_lines(&outcome(), true).contains("\x1b[1;31minvalid\x1b[0m"));
+        assert!(last_lines(&outcome(), "", true).contains("\x1b[1;31minvalid\x1b[0m"));
+    }
+
+    #[test]
+    fn the_replay_command_names_the_program_as_it_was_called() {
+        assert_eq!(
+            as_called("fuzz_dist replay r", "target/fuzz_dist"),
+            "target/fuzz_dist replay r"
+        );
+        assert_eq!(as_called("mix fuzz_dist.replay r", "x"), "mix fuzz_dist.replay r");
     }
 
     #[test]
     fn a_report_that_could_not_be_written_is_said() {
-        let text = last_lines(&RunOutcome { report: None, ..outcome() }, false);
+        let text = last_lines(&RunOutcome { report: None, ..outcome() }, "", false);
         assert!(text.contains("could not be written; the run is in store/t/1"), "{text}");
     }
 }
