@@ -14,6 +14,7 @@ mod numbering;
 mod options;
 pub mod pn_counter;
 mod ranges;
+pub mod registry;
 pub mod set;
 pub mod set_full;
 pub mod stats;
@@ -54,6 +55,7 @@ const ALL: &[(CheckerInfo, Build)] = &[
     (set_full::INFO, |options| Ok(Box::new(set_full::build(options)?))),
     (pn_counter::INFO, |options| Ok(Box::new(pn_counter::build(options)?))),
     (set::INFO, |options| Ok(Box::new(set::build(options)?))),
+    (registry::INFO, |options| Ok(Box::new(registry::build(options)?))),
     (stats::STATS, |options| Ok(Box::new(stats::build_stats(options)?))),
     (stats::EXCEPTIONS, |options| Ok(Box::new(stats::build_exceptions(options)?))),
 ];
