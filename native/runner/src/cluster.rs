@@ -339,6 +339,11 @@ impl Inner {
     /// Starts the process of a VM that is down; `CLOCK_MONOTONIC` of the start.
     fn launch(&self, place: &Place) -> Result<u64, RunError> {
         let request = self.launcher.request(place)?;
+        if let Some(before) = self.vm(&place.short).filter(|vm| !vm.process.is_alive()) {
+            // A process of many threads is gone some time before its parent can reap it.
+            self.exit_of(before.process);
+            lock(&self.exits).remove(&before.process.pid);
+        }
         let output_start = place.output().metadata().map_or(0, |data| data.len());
         let spawned = self.guard.spawn(request).map_err(|error| match error {
             GuardError::Refused(reason) => {

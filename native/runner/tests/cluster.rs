@@ -292,8 +292,8 @@ fn clients_are_hidden_and_ports_go_through_the_plane() {
     }));
     bench.cluster.start_clients().unwrap();
     let seen = bench.file("nodes/c1/data/seen");
-    assert_eq!(seen.replace(char::is_whitespace, ""), "{\"n2\",['n1@127.0.0.1'],[]}.");
-    // Hidden at the node's side.
+    assert_eq!(seen.replace(char::is_whitespace, ""), "{\"n2\",[],['n1@127.0.0.1']}.");
+    // A hidden connection is hidden at both ends.
     let hidden = bench.call("n1", "erlang", "nodes", vec![Value::sym("hidden")]);
     assert!(hidden.to_string().contains("c1@127.0.0.1"), "{hidden}");
     bench.cluster.check_clients().unwrap();

@@ -25,7 +25,7 @@ const VISIT_TIMEOUT: Duration = Duration::from_secs(2);
 const VISIT_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long the guard may take to tell how a process that is gone has ended.
-const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of a node on its way.
 #[derive(Debug, Default)]
@@ -165,7 +165,8 @@ impl Inner {
         )))
     }
 
-    fn exit_of(&self, process: Identity) -> String {
+    /// How a process that is gone has ended, in words; waits until the guard has reaped it.
+    pub(super) fn exit_of(&self, process: Identity) -> String {
         let deadline = Instant::now() + EXIT_PATIENCE;
         loop {
             if let Some(exit) = lock(&self.exits).get(&process.pid) {
