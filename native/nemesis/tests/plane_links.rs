@@ -446,6 +446,54 @@ fn the_port_mapper_answers_as_epmd_and_cannot_be_killed() {
     );
 }
 
+/// A distribution over TLS cannot be parsed; what does not need frames works all the same.
+#[test]
+fn a_distribution_that_cannot_be_parsed_is_passed_and_held_as_bytes() {
+    let plane = TestPlane::start();
+    let a = plane.client.add_node("a").unwrap();
+    let b = plane.client.add_node("b").unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let real_port = listener.local_addr().unwrap().port();
+    let epmd = |port: u16, body: &[u8]| -> (TcpStream, [u8; 4]) {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&[&(body.len() as u16).to_be_bytes()[..], body].concat()).unwrap();
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).unwrap();
+        (stream, answer)
+    };
+    let alive = [&[120], &real_port.to_be_bytes()[..], &[77, 0, 0, 6, 0, 5, 0, 1], b"b\0\0"];
+    let _life_line = epmd(b, &alive.concat());
+    let (_, answer) = epmd(a, b"zb");
+    let proxy_port = u16::from_be_bytes([answer[2], answer[3]]);
+
+    let mut opener = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy_port)).unwrap();
+    let mut acceptor = listener.accept().unwrap().0;
+    acceptor.set_read_timeout(Some(PATIENCE)).unwrap();
+    let client_hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01];
+    let mut passes = |bytes: &[u8]| {
+        opener.write_all(bytes).unwrap();
+        let mut received = vec![0; bytes.len()];
+        acceptor.read_exact(&mut received).unwrap();
+        assert_eq!(received, bytes);
+    };
+    passes(&client_hello);
+    passes(&[0; 64]);
+    let links = [link("a", "b")];
+    // No tick can be told apart, so ticks-only holds everything and no-ticks nothing.
+    plane.client.apply(1, &links, None, &FaultKind::NoTicks, None).unwrap();
+    passes(&[0; 4]);
+    plane.client.apply(2, &links, None, &FaultKind::TicksOnly, None).unwrap();
+    opener.write_all(&[0; 4]).unwrap();
+    eventually("four bytes are held", || {
+        (plane.stats("a", "b", "dist").counts.bytes_held == 4).then_some(())
+    });
+    plane.client.heal_all().unwrap();
+    acceptor.read_exact(&mut [0; 4]).unwrap();
+    let counts = plane.stats("a", "b", "dist").counts;
+    assert_eq!((counts.ticks_passed, counts.frames_passed, counts.bytes_passed), (0, 0, 80));
+}
+
 #[test]
 fn the_plane_ends_with_its_connection_and_needs_the_token() {
     let control = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -180,6 +180,47 @@ fn ticks_alone_keep_a_connection_that_passes_nothing() {
     assert_eq!(a.eval(ERPC), "'b@127.0.0.1'");
 }
 
+/// Policies change while big and small messages, fragments and ticks are under way: a single byte at the
+/// wrong place ends the connection.
+#[test]
+fn changes_of_policy_in_full_traffic_lose_nothing() {
+    let (plane, mut a, mut b) = connected_pair();
+    a.eval(
+        "spawn(fun() -> [begin
+            {sink, 'b@127.0.0.1'} ! N,
+            {sink, 'b@127.0.0.1'} ! binary:copy(<<1>>, 1 + (N * 7919) rem 300000)
+         end || N <- lists:seq(1, 1000)], {sink, 'b@127.0.0.1'} ! last end), ok",
+    );
+    let kinds = [
+        FaultKind::TicksOnly,
+        FaultKind::Hold,
+        FaultKind::NoTicks,
+        FaultKind::Delay { latency_ms: 3, jitter_ms: 5 },
+        FaultKind::Throttle { bytes_per_s: 20_000_000 },
+    ];
+    let mut fault = 0;
+    let last =
+        "R = make_ref(), sink ! {get, self(), R}, receive {R, S} -> lists:member(last, S) end";
+    eventually("the last message", || {
+        for kind in &kinds {
+            fault += 1;
+            apply(&plane, fault, &both("a", "b"), kind.clone());
+            sleep(Duration::from_millis(7)); // So that traffic meets the policy; nothing rests on it.
+            heal(&plane, fault);
+        }
+        (b.eval(last) == "true").then_some(())
+    });
+    let expected =
+        "lists:append([[N, 1 + (N * 7919) rem 300000] || N <- lists:seq(1, 1000)]) ++ [last]";
+    let received = format!(
+        "R = make_ref(), sink ! {{get, self(), R}}, receive {{R, S}} -> S =:= {expected} end"
+    );
+    assert_eq!(b.eval(&received), "true");
+    assert_eq!(a.seen(), "[{nodeup,'b@127.0.0.1'}]", "the connection is the first one");
+    assert_eq!(plane.stats("a", "b", "dist").counts.opened, 1);
+    println!("{fault} changes of policy under traffic");
+}
+
 #[test]
 fn without_ticks_an_idle_link_dies() {
     let (plane, mut a, mut b) = connected_pair();

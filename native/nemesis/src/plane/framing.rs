@@ -28,6 +28,8 @@ pub enum Piece {
         len: usize,
         /// Whether the frame is complete with them.
         ends: bool,
+        /// Whether the frame belongs to the handshake, which nothing may overtake.
+        handshake: bool,
     },
     /// A whole tick: four bytes.
     Tick,
@@ -67,6 +69,8 @@ enum Phase {
 pub struct Framer {
     writer: Writer,
     phase: Phase,
+    /// Whether the current frame belongs to the handshake.
+    handshake: bool,
     /// Bytes of the current frame that have not come yet.
     remaining: u64,
 }
@@ -75,7 +79,7 @@ impl Framer {
     /// For the stream that `writer` writes, from its first byte.
     pub fn new(writer: Writer) -> Framer {
         let phase = if writer == Writer::Raw { Phase::Raw } else { Phase::FirstHandshake };
-        Framer { writer, phase, remaining: 0 }
+        Framer { writer, phase, handshake: false, remaining: 0 }
     }
 
     /// Whether the stream turned out not to be a distribution.
@@ -90,7 +94,7 @@ impl Framer {
             return None;
         }
         if self.phase == Phase::Raw {
-            return Some(Piece::Data { len: bytes.len(), ends: true });
+            return Some(Piece::Data { len: bytes.len(), ends: true, handshake: false });
         }
         if self.remaining > 0 {
             return Some(self.body(0, bytes.len()));
@@ -102,6 +106,7 @@ impl Framer {
                     0 => Some(Piece::Tick),
                     len => {
                         self.remaining = u64::from(len);
+                        self.handshake = false;
                         Some(self.body(4, bytes.len()))
                     }
                 }
@@ -115,7 +120,8 @@ impl Framer {
         let wanted = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let taken = wanted.min(available - header_len);
         self.remaining -= taken as u64;
-        Piece::Data { len: header_len + taken, ends: self.remaining == 0 }
+        let ends = self.remaining == 0;
+        Piece::Data { len: header_len + taken, ends, handshake: self.handshake }
     }
 
     fn handshake_frame(&mut self, bytes: &[u8]) -> Option<Piece> {
@@ -138,6 +144,7 @@ impl Framer {
             _ => Phase::Handshake,
         };
         self.remaining = len as u64;
+        self.handshake = true;
         Some(self.body(2, bytes.len()))
     }
 }
@@ -216,7 +223,8 @@ mod tests {
             for writer in [Writer::Opener, Writer::Acceptor, Writer::Raw] {
                 let mut framer = Framer::new(writer);
                 let piece = framer.next_piece(stream).unwrap();
-                assert_eq!(piece, Piece::Data { len: stream.len(), ends: true });
+                let len = stream.len();
+                assert_eq!(piece, Piece::Data { len, ends: true, handshake: false });
                 assert!(framer.is_raw());
             }
         }

@@ -3,7 +3,8 @@
 //! Each fault has an id; a heal removes only its own. The policy is worked out again from those that
 //! remain: a hold stops everything, whatever else is active; ticks-only and no-ticks together stop
 //! everything too; of several delays or throttles the strongest counts; a delay and a throttle both
-//! apply. FIN, RST and half-open are done to the connections that exist and leave no policy; refusal
+//! apply. FIN, RST and half-open are done to the connections that exist and leave no policy, so that new
+//! connections pass; refusal
 //! concerns the listener.
 
 use fuzz_dist_core::fault::FaultKind;

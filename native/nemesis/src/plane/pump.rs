@@ -244,7 +244,8 @@ impl Pump {
         if self.kept_back > 0 {
             let len = std::mem::take(&mut self.kept_back);
             let rest = self.buffer[..len].to_vec();
-            self.queue.push(Piece::Data { len, ends: true }, &rest, now_ns);
+            let piece = Piece::Data { len, ends: true, handshake: false };
+            self.queue.push(piece, &rest, now_ns);
         }
         self.connection.note_source_end(self.direction, end);
         self.queue.push_end(end, now_ns);

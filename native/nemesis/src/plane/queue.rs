@@ -28,6 +28,7 @@ const THROTTLE_QUANTUM_NS: u64 = 5_000_000;
 struct Item {
     bytes: Vec<u8>,
     tick: bool,
+    handshake: bool,
     /// Whether a frame ends with it.
     ends: bool,
     came_ns: u64,
@@ -141,15 +142,16 @@ impl Queue {
 
     /// Appends one piece.
     pub fn push(&mut self, piece: Piece, bytes: &[u8], now_ns: u64) {
-        let (tick, ends) = match piece {
-            Piece::Tick => (true, true),
-            Piece::Data { ends, .. } => (false, ends),
+        let (tick, handshake, ends) = match piece {
+            Piece::Tick => (true, false, true),
+            Piece::Data { ends, handshake, .. } => (false, handshake, ends),
         };
         self.bytes += bytes.len();
         self.ticks += usize::from(tick);
         self.items.push_back(Item {
             bytes: bytes.to_vec(),
             tick,
+            handshake,
             ends,
             came_ns: now_ns,
             jitter: self.random.random(),
@@ -184,7 +186,7 @@ impl Queue {
             return Choice::Held;
         }
         let Some(front) = self.items.front() else { return self.choose_end(policy, now_ns) };
-        if policy.drop_ticks && front.tick && self.front_sent == 0 {
+        if policy.drop_ticks && front.tick && !self.mid_frame {
             return Choice::DropTick;
         }
         let (first, item) = if policy.hold_data && !front.tick && !self.mid_frame {
@@ -222,7 +224,9 @@ impl Queue {
     }
 
     fn first_tick(&self, policy: &Policy) -> Option<(usize, &Item)> {
-        if self.ticks == 0 || policy.drop_ticks {
+        // The handshake comes before all ticks, so a look at the front tells whether any of it is here.
+        let in_handshake = self.items.front().is_some_and(|front| front.handshake);
+        if self.ticks == 0 || policy.drop_ticks || in_handshake {
             return None;
         }
         self.items.iter().enumerate().find(|(_, item)| item.tick)
@@ -305,5 +309,172 @@ fn due(policy: &Policy, came_ns: u64, jitter: f64) -> u64 {
         Some(delay) => came_ns
             .saturating_add(delay.latency_ns)
             .saturating_add((delay.jitter_ns as f64 * jitter) as u64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plane::framing::Writer;
+    use crate::plane::policy::Delay;
+    use fuzz_dist_core::seed::Seed;
+
+    /// What a distribution writes: a handshake, then frames that carry their number, and ticks.
+    fn stream(random: &mut Stream) -> Vec<u8> {
+        let mut stream = vec![0, 2, b'N', 1, 0, 1, b'r'];
+        for number in 0..40u8 {
+            let len = random.random_range(1..300u32);
+            stream.extend(len.to_be_bytes());
+            stream.extend(vec![number; len as usize]);
+            for _ in 0..random.random_range(0..3) {
+                stream.extend(TICK);
+            }
+        }
+        stream
+    }
+
+    /// Frames in order, and the number of ticks; panics when `bytes` are no whole frames.
+    fn parse(bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
+        let mut framer = Framer::new(Writer::Opener);
+        let (mut frames, mut ticks, mut at) = (Vec::new(), 0, 0);
+        while at < bytes.len() {
+            let piece = framer.next_piece(&bytes[at..]).expect("a whole header");
+            match piece {
+                Piece::Tick => ticks += 1,
+                Piece::Data { len, ends, .. } => {
+                    assert!(ends, "a frame is cut");
+                    frames.push(bytes[at..at + len].to_vec());
+                }
+            }
+            at += piece.len();
+        }
+        assert!(!framer.is_raw());
+        (frames, ticks)
+    }
+
+    fn draw_policy(random: &mut Stream) -> Policy {
+        Policy {
+            hold: random.random_bool(0.1),
+            hold_data: random.random_bool(0.3),
+            drop_ticks: random.random_bool(0.1),
+            bytes_per_s: random.random_bool(0.2).then_some(1_000_000),
+            delay: random.random_bool(0.2).then_some(Delay { latency_ns: 1_000, jitter_ns: 5_000 }),
+            refuse: false,
+        }
+    }
+
+    struct Bench {
+        queue: Queue,
+        random: Stream,
+        output: Vec<u8>,
+        dropped: usize,
+        now_ns: u64,
+    }
+
+    impl Bench {
+        /// Passes what may pass, in pieces as small as a kernel may take.
+        fn drain(&mut self, policy: &Policy) -> Choice {
+            loop {
+                match self.queue.choose(policy, self.now_ns) {
+                    Choice::DropTick => {
+                        self.queue.drop_tick();
+                        self.dropped += 1;
+                    }
+                    Choice::Send { first, count, bytes_max } => {
+                        let slices = self.queue.slices(first, count, bytes_max);
+                        let offered: Vec<u8> =
+                            slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+                        assert!(!offered.is_empty());
+                        let sent = self.random.random_range(1..=offered.len());
+                        self.output.extend(&offered[..sent]);
+                        self.queue.sent(first, sent, policy, self.now_ns);
+                        if self.random.random_bool(0.3) {
+                            return Choice::Empty; // The target was full.
+                        }
+                    }
+                    other => return other,
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_the_policies_frames_stay_whole_and_in_order() {
+        for round in 0..300 {
+            let mut random = Seed(3).stream("queue", round);
+            let input = stream(&mut random);
+            let (frames, ticks) = parse(&input);
+            let queue = Queue::new(Framer::new(Writer::Opener), Seed(4).stream("jitter", round));
+            let mut bench = Bench { queue, random, output: Vec::new(), dropped: 0, now_ns: 1 };
+            let mut policy = Policy::default();
+            let mut pending = Vec::new();
+            let mut rest = &input[..];
+            while !rest.is_empty() {
+                let len = bench.random.random_range(1..=200).min(rest.len());
+                pending.extend_from_slice(&rest[..len]);
+                rest = &rest[len..];
+                let mut pieces = Vec::new();
+                let whole = bench.queue.split(&pending, |piece, at| pieces.push((piece, at)));
+                for (piece, at) in pieces {
+                    bench.queue.push(piece, &pending[at..at + piece.len()], bench.now_ns);
+                }
+                pending.drain(..whole);
+                if bench.random.random_bool(0.3) {
+                    policy = draw_policy(&mut bench.random);
+                }
+                bench.now_ns += bench.random.random_range(0..3_000);
+                bench.drain(&policy);
+            }
+            assert!(pending.is_empty());
+            bench.queue.push_end(End::Fin, bench.now_ns);
+            while bench.drain(&Policy::default()) != Choice::End(End::Fin) {}
+            assert_eq!(bench.queue.bytes(), 0);
+            let (passed, passed_ticks) = parse(&bench.output);
+            assert!(passed == frames, "round {round}: frames were lost, changed or swapped");
+            assert_eq!(passed_ticks + bench.dropped, ticks, "round {round}");
+        }
+    }
+
+    fn loaded(pieces: &[(Piece, &[u8])]) -> Queue {
+        let framer = Framer::new(Writer::Opener);
+        let mut queue = Queue::new(framer, Seed(5).stream("jitter", 0));
+        for (piece, bytes) in pieces {
+            queue.push(*piece, bytes, 1_000);
+        }
+        queue
+    }
+
+    #[test]
+    fn a_tick_overtakes_held_data_but_not_a_frame_that_is_half_written() {
+        let piece = |ends| Piece::Data { len: 6, ends, handshake: false };
+        let data = |ends| (piece(ends), &b"\0\0\0\x02xy"[..]);
+        let policy = Policy { hold_data: true, ..Policy::default() };
+        let mut queue = loaded(&[data(true), data(true), (Piece::Tick, &TICK)]);
+        let send = |first, bytes_max| Choice::Send { first, count: 1, bytes_max };
+        assert_eq!(queue.choose(&policy, 2_000), send(2, usize::MAX));
+        queue.sent(2, 4, &policy, 2_000);
+        assert_eq!(queue.choose(&policy, 2_000), Choice::Held);
+
+        let mut queue = loaded(&[data(true), (Piece::Tick, &TICK)]);
+        queue.sent(0, 3, &Policy::default(), 2_000);
+        assert_eq!(queue.choose(&policy, 2_000), send(0, usize::MAX), "the frame is completed");
+        queue.sent(0, 3, &policy, 2_000);
+        assert_eq!(queue.choose(&policy, 2_000), send(0, usize::MAX), "then the tick");
+    }
+
+    #[test]
+    fn the_end_waits_behind_what_is_held() {
+        let mut queue = loaded(&[]);
+        queue.push_end(End::Rst, 1_000);
+        for policy in [
+            Policy { hold: true, ..Policy::default() },
+            Policy { hold_data: true, ..Policy::default() },
+        ] {
+            assert_eq!(queue.choose(&policy, 2_000), Choice::Held);
+        }
+        let delay = Some(Delay { latency_ns: 5_000, jitter_ns: 0 });
+        let policy = Policy { delay, ..Policy::default() };
+        assert_eq!(queue.choose(&policy, 2_000), Choice::At(6_000));
+        assert_eq!(queue.choose(&Policy::default(), 2_000), Choice::End(End::Rst));
     }
 }

@@ -337,27 +337,20 @@ impl Plane {
     ) -> Result<Applied, String> {
         let mut state = lock(&self.state);
         let keys = state.keys(fault, links, port, kind)?;
-        let mut channels = Vec::with_capacity(keys.len());
+        // Known from here on, so that what fails half-way is healed like any other.
+        let active = ActiveFault { kind: kind.clone(), applied_ns: 0, channels: Vec::new() };
+        state.faults.insert(fault, active);
         for key in keys {
-            let Some(channel) = state.channels.get_mut(&key) else { continue };
-            let before = channel.counters.read();
-            channel.faults.push((fault, kind.clone()));
-            channel.enforce(&self.listeners).map_err(|error| format!("{key}: {error}"))?;
-            for (connection, _) in channel.flows.values() {
-                match Action::of(kind) {
-                    Some(Action::Fin) => connection.close(fault),
-                    Some(Action::Rst) => connection.abort(fault),
-                    Some(Action::HalfOpen) => {
-                        connection.half_open(fault, &key.from);
-                        channel.counters.half_opened.add(u64::from(connection.is_connected()));
-                    }
-                    None => {}
-                }
+            if let Err(error) = state.begin(fault, &key, kind, &self.listeners) {
+                // What heals here is the listener that failed, and its error is the one to tell.
+                let _ = state.heal(fault, &self.listeners);
+                return Err(format!("fault {fault}: {key}: {error}"));
             }
-            channels.push((key, before));
         }
         let applied_ns = monotonic_ns();
-        state.faults.insert(fault, ActiveFault { kind: kind.clone(), applied_ns, channels });
+        if let Some(active) = state.faults.get_mut(&fault) {
+            active.applied_ns = applied_ns;
+        }
         Ok(Applied { monotonic_ns: applied_ns, changed: true })
     }
 
@@ -524,6 +517,38 @@ impl State {
             key.channel,
             if known.is_empty() { "none".into() } else { known.join(", ") }
         )
+    }
+
+    /// Begins a fault on one channel.
+    fn begin(
+        &mut self,
+        fault: FaultId,
+        key: &ChannelKey,
+        kind: &FaultKind,
+        listeners: &Listeners,
+    ) -> io::Result<()> {
+        let Some(channel) = self.channels.get_mut(key) else { return Ok(()) };
+        channel.faults.push((fault, kind.clone()));
+        let enforced = channel.enforce(listeners);
+        // After the policy is in force, so that what passed just before does not count as having passed
+        // in spite of it; before connections are closed, so that those count.
+        let before = channel.counters.read();
+        if let Some(active) = self.faults.get_mut(&fault) {
+            active.channels.push((key.clone(), before));
+        }
+        enforced?;
+        for (connection, _) in channel.flows.values() {
+            match Action::of(kind) {
+                Some(Action::Fin) => connection.close(fault),
+                Some(Action::Rst) => connection.abort(fault),
+                Some(Action::HalfOpen) => {
+                    connection.half_open(fault, &key.from);
+                    channel.counters.half_opened.add(u64::from(connection.is_connected()));
+                }
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     fn heal(&mut self, fault: FaultId, listeners: &Listeners) -> Result<bool, String> {
