@@ -4,13 +4,14 @@
 //! (`mix.1`, `sequence.0` …), its kind and, for copies, the copy's number. Wrapping something in `limit`
 //! or `stagger`, or changing one branch of a `mix`, leaves the draws of everything else as they were.
 
+mod sources;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fuzz_dist_core::Sym;
 use fuzz_dist_core::seed::{Seed, Stream};
 
-use crate::draw;
 use crate::expr::{Expr, ExprError, Node, OpTest, Operation, ThreadTest};
 use crate::generator::change::{FMap, Filter, Map, Test};
 use crate::generator::choice::{Any, First, Mix};
@@ -23,7 +24,7 @@ use crate::generator::pace::{CycleTimes, Delay, Stagger};
 use crate::generator::until::UntilOk;
 use crate::generator::{BoxGenerator, ThreadSet};
 use crate::suggest;
-use crate::template::{Counter, Source, Template};
+use crate::template::{Counter, Template};
 
 /// How many generators an expression may become once copied for threads and groups: each has a stream
 /// of some 300 bytes.
@@ -550,70 +551,9 @@ impl Compiler<'_> {
         }
         Ok(Box::new(Independent::new(keys.clone(), groups, self.bound)))
     }
-
-    fn counter(&mut self, name: &str, size: Option<i64>) -> Counter {
-        if let Some(counter) = self.counters.get(name) {
-            return counter.clone();
-        }
-        let mix = size.map_or((1, 0), |size| self.permutation(name, size.max(1) as u64));
-        let counter = Counter::new(mix);
-        self.counters.insert(name.to_owned(), counter.clone());
-        counter
-    }
-
-    /// Multiplier (coprime to `size`) and offset.
-    fn permutation(&self, name: &str, size: u64) -> (u64, u64) {
-        let mut stream = self.env.seed.stream(&format!("{}-sparse{name}", self.env.purpose), 0);
-        let mut multiplier = 1 + draw::below(&mut stream, size);
-        while greatest_common_divisor(multiplier, size) != 1 {
-            multiplier = 1 + multiplier % size;
-        }
-        (multiplier, draw::below(&mut stream, size))
-    }
-
-    fn source(&mut self, template: &Template) -> Source {
-        let all = |this: &mut Self, items: &[Template]| -> Vec<Source> {
-            items.iter().map(|item| this.source(item)).collect()
-        };
-        match template {
-            Template::Fixed(value) => Source::Fixed(value.clone()),
-            Template::Int(low, high) => Source::Int(*low, *high),
-            Template::Float(low, high) => Source::Float(*low, *high),
-            Template::Choose(items) => Source::Choose(all(self, items)),
-            Template::Weighted(weights, items) => {
-                Source::Weighted(weights.clone(), all(self, items))
-            }
-            Template::Zipf(count, skew) => {
-                let table = self.tables.entry((*count, skew.to_bits()));
-                Source::Zipf(
-                    table.or_insert_with(|| Arc::new(draw::zipf_table(*count, *skew))).clone(),
-                )
-            }
-            Template::Geometric(p) => Source::Geometric(*p),
-            Template::Unique { counter, from, step } => {
-                Source::Unique(self.counter(counter, None), *from, *step)
-            }
-            Template::Sparse { counter, size } => {
-                Source::Sparse(self.counter(counter, Some(*size)), *size)
-            }
-            Template::List(items) => Source::List(all(self, items)),
-            Template::Tuple(items) => Source::Tuple(all(self, items)),
-            Template::Map(pairs) => Source::Map(
-                pairs.iter().map(|(key, item)| (key.clone(), self.source(item))).collect(),
-            ),
-            Template::The(part) => Source::The(*part),
-        }
-    }
 }
 
 /// A kind of node in the wrong function of this file: unreachable, but not worth a panic.
 fn misplaced(expr: &Expr) -> ExprError {
     ExprError::new(&expr.path, "cannot be compiled (a defect of fuzz_dist, please report it)")
-}
-
-fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
