@@ -8,19 +8,8 @@ unset FUZZ_DIST_BIN FUZZ_DIST_EBIN
 
 make demo
 
-for environment in /proc/[0-9]*/environ; do
-  if tr '\0' '\n' <"$environment" 2>/dev/null | grep -q '^FUZZ_DIST_RUN='; then
-    folder=$(tr '\0' '\n' <"$environment" 2>/dev/null | grep '^FUZZ_DIST_RUN=' || true)
-    # Runs of others on this machine are none of our business: only those of the store are.
-    for run in store/mnesia-short/latest store/mnesia-long/latest; do
-      if [[ "$folder" == "FUZZ_DIST_RUN=$(basename "$(readlink -f "$run")")" ]]; then
-        echo "demo: process ${environment//[^0-9]/} of $run is still there" >&2
-        exit 1
-      fi
-    done
-  fi
-done
 for run in store/mnesia-short/latest store/mnesia-long/latest; do
+  test/e2e/support/left_behind "$run"
   for file in results.json report.html history.edn schedule.json spec.toml; do
     [[ -s "$run/$file" ]] || { echo "demo: $run/$file is missing" >&2; exit 1; }
   done
