@@ -42,6 +42,11 @@ function selected(i) {
     (view.key < 0 || sample.key[i] === view.key);
 }
 
+function callWords(i) {
+  const name = sample.functions[sample.function[i]];
+  return sample.argument[i] < 0 ? name : `${name} ${sample.values[sample.argument[i]]}`;
+}
+
 function operationWords(i) {
   const value = (index) => (index < 0 ? null : sample.values[index]);
   const argument = value(sample.argument[i]);

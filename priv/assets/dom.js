@@ -88,7 +88,10 @@ const activeFaults = faults.filter((fault) => fault.applied !== null);
 }
 
 const nodeEvents = data.summary.node_events.map((event) => ({ ...event, time: ns(event.time_ns) }));
-const nodedowns = nodeEvents.filter((e) => e.event === "nodedown" || e.event === "node-exited");
+// Nodes that end because the run is over are no event worth a mark.
+const teardown = data.summary.phases.find((phase) => phase.name === "teardown");
+const nodedowns = nodeEvents.filter((e) => (e.event === "nodedown" || e.event === "node-exited") &&
+  !(teardown && e.time_ns >= teardown.start_ns));
 
 const statusWords = {
   observed: "effect seen",

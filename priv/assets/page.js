@@ -88,7 +88,7 @@ function meaning() {
     el("div", {}, el("h3", {}, "Circumstances"),
     el("ul", { class: "plain" },
       el("li", {}, el("code", {}, "prevent_overlapping_partitions"), run.prevent_overlapping_partitions
-        ? " is on: global disconnects more nodes than a partition asks for; compare requested and effective connectivity below."
+        ? " is on: global may disconnect more nodes than a partition asks for; the table of faults tells where it did."
         : " is off: only the links of a fault are cut."),
       run.boundaries.map((b) => el("li", {}, el("b", {}, b.name),
         `: certainly below ${latency(b.certainly_below_ms)}, certainly above ${latency(b.certainly_above_ms)} (${b.source})`)),
@@ -189,16 +189,22 @@ function functionsTable() {
 // Faults and nodes -----------------------------------------------------------------------------------
 
 function pairsText(pairs) {
-  return pairs.length ? pairs.map(([a, b]) => `${a}→${b}`).join(" ") : "all connected";
+  return pairs.map(([a, b]) => `${a}→${b}`).join(" ");
 }
 
+/** What nodes() said, against what the fault asked for. */
 function connectivity(fault) {
-  return fault.connectivity.map((c) => {
-    const same = new Set(c.requested.map(String));
-    const wider = c.effective.filter((pair) => !same.has(String(pair)));
-    return el("div", { class: wider.length ? "warn" : "muted" },
-      `${time(ns(c.time_ns))}: asked ${pairsText(c.requested)}; effective ${pairsText(c.effective)}` +
-      (wider.length ? ` – wider than asked: ${pairsText(wider)}` : ""));
+  return fault.connectivity.filter((c) => c.requested.length || c.effective.length).map((c) => {
+    const asked = new Set(c.requested.map(String));
+    const lost = new Set(c.effective.map(String));
+    const wider = c.effective.filter((pair) => !asked.has(String(pair)));
+    const kept = c.requested.filter((pair) => !lost.has(String(pair)));
+    const words = !c.effective.length ? "every node still listed every other"
+      : [wider.length ? `wider than asked: ${pairsText(wider)}` : null,
+        kept.length ? `still listed: ${pairsText(kept)}` : null].filter(known).join("; ") ||
+        "exactly the links asked for were down";
+    return el("div", { class: wider.length ? "warn" : "muted", title: `asked: ${pairsText(c.requested)}` },
+      `nodes() at ${time(ns(c.time_ns))}: ${words}`);
   });
 }
 

@@ -86,11 +86,10 @@ class Timeline {
       pen.fillStyle = colourOf(sample.outcome[i]);
       pen.fillRect(left, top + 2, Math.max(1, right - left - (right - left > 4 ? 1 : 0)), height);
       if (right - left > 30 && selected(i)) {
-        const words = operationWords(i);
+        const words = [operationWords(i), callWords(i), sample.functions[sample.function[i]]]
+          .find((text) => pen.measureText(text).width < right - left - 8);
         pen.fillStyle = sample.outcome[i] === "f" ? "#fff" : "#14202e";
-        if (pen.measureText(words).width < right - left - 8) {
-          pen.fillText(words, left + 4, top + 2 + height / 2);
-        }
+        if (words) pen.fillText(words, left + 4, top + 2 + height / 2);
       }
     }
     pen.globalAlpha = 1;
