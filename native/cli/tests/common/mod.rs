@@ -5,11 +5,20 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// No command of these tests takes longer, however loaded the machine is.
 pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A program file must not be open for writing when it is started, also not in a child of another thread that has
+/// not yet become its program ("text file busy"). So nothing is written while something is started.
+static FILES: Mutex<()> = Mutex::new(());
+
+fn files() -> MutexGuard<'static, ()> {
+    FILES.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
@@ -39,6 +48,7 @@ impl Scene {
     }
 
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let _files = files();
         std::fs::write(self.path(name), content).unwrap();
     }
 
@@ -56,13 +66,12 @@ impl Scene {
 
 /// Runs a command to its end, killing it (and failing) past the deadline.
 pub fn finish(command: &mut Command, input: &[u8]) -> Ended {
-    let mut child = command
-        .env_remove("NO_COLOR")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    command.env_remove("NO_COLOR");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = {
+        let _files = files();
+        command.spawn().unwrap()
+    };
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_owned();
     // A command that refuses its arguments does not read its input.
