@@ -199,11 +199,12 @@ function connectivity(fault) {
     const lost = new Set(c.effective.map(String));
     const wider = c.effective.filter((pair) => !asked.has(String(pair)));
     const kept = c.requested.filter((pair) => !lost.has(String(pair)));
-    const words = !c.effective.length ? "every node still listed every other"
+    const words = !c.requested.length ? `after the heal still not listed: ${pairsText(c.effective)}`
+      : !c.effective.length ? "every node still listed every other"
       : [wider.length ? `wider than asked: ${pairsText(wider)}` : null,
         kept.length ? `still listed: ${pairsText(kept)}` : null].filter(known).join("; ") ||
         "exactly the links asked for were down";
-    return el("div", { class: wider.length ? "warn" : "muted", title: `asked: ${pairsText(c.requested)}` },
+    return el("div", { class: wider.length && c.requested.length ? "warn" : "muted", title: `asked: ${pairsText(c.requested)}` },
       `nodes() at ${time(ns(c.time_ns))}: ${words}`);
   });
 }

@@ -68,7 +68,9 @@ impl Collector {
                     node,
                     event: event.to_owned(),
                     peer: Some(peer),
-                    reason: field(&op.value, "reason").filter(|reason| !reason.is_empty()),
+                    reason: field(&op.value, "reason")
+                        // What a VM that knows no reason says.
+                        .filter(|reason| !matches!(reason.as_str(), "" | "nil" | "undefined")),
                     until_ns: None,
                 });
             }
