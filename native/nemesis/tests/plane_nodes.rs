@@ -120,22 +120,30 @@ fn a_slow_link_is_slow_and_stays_up() {
     assert_eq!(a.seen(), "[{nodeup,'b@127.0.0.1'}]");
 }
 
-#[test]
-fn a_short_hold_is_not_noticed_and_a_long_one_by_both_sides() {
+/// Holds a link for one second. `None` when a crowded machine made it two: that proves nothing.
+fn hold_shortly() -> Option<(TestPlane, Node, Node)> {
     let (plane, mut a, mut b) = connected_pair();
-    apply(&plane, 1, &both("a", "b"), FaultKind::Hold);
     let start = Instant::now();
+    apply(&plane, 1, &both("a", "b"), FaultKind::Hold);
     a.eval("[{sink, 'b@127.0.0.1'} ! N || N <- lists:seq(1, 6)]");
     observed(&plane, 1);
-    assert_eq!(b.received(), "[]");
-    sleep(Duration::from_millis(1_000).saturating_sub(start.elapsed()));
+    let received = b.received();
+    sleep(Duration::from_secs(1).saturating_sub(start.elapsed()));
     heal(&plane, 1);
-    eventually("held messages in order", || (b.received() == "[1,2,3,4,5,6]").then_some(()));
-    if start.elapsed() < Duration::from_secs(2) {
-        assert_eq!(a.seen(), "[{nodeup,'b@127.0.0.1'}]", "a machine this slow proves nothing");
-        assert_eq!(b.seen(), "[{nodeup,'a@127.0.0.1'}]");
+    if start.elapsed() >= Duration::from_secs(2) {
+        return None;
     }
+    assert_eq!(received, "[]");
+    eventually("held messages in order", || (b.received() == "[1,2,3,4,5,6]").then_some(()));
+    assert_eq!(a.seen(), "[{nodeup,'b@127.0.0.1'}]");
+    assert_eq!(b.seen(), "[{nodeup,'a@127.0.0.1'}]");
+    Some((plane, a, b))
+}
 
+#[test]
+fn a_short_hold_is_not_noticed_and_a_long_one_by_both_sides() {
+    let pair = (0..5).find_map(|_| hold_shortly());
+    let (plane, mut a, mut b) = pair.expect("a hold of one second lasted less than two");
     let mut c = Node::start("c", plane.client.add_node("c").unwrap());
     c.connect("b");
     apply(&plane, 2, &both("a", "b"), FaultKind::Hold);
@@ -237,9 +245,13 @@ fn without_ticks_an_idle_link_dies() {
 #[test]
 fn a_half_open_connection_is_closed_for_one_and_silent_for_the_other() {
     let (plane, mut a, mut b) = connected_pair();
+    let start = Instant::now();
     apply(&plane, 1, &[link("a", "b")], FaultKind::HalfOpen);
     assert_eq!(a.nodedown_reason("b"), "connection_closed");
-    assert_eq!(b.seen(), "[{nodeup,'a@127.0.0.1'}]", "b hears nothing of it");
+    let seen = b.seen();
+    if start.elapsed() < Duration::from_secs(2) {
+        assert_eq!(seen, "[{nodeup,'a@127.0.0.1'}]", "b hears nothing of it");
+    }
     assert_eq!(b.nodedown_reason("a"), "net_tick_timeout");
     observed(&plane, 1);
 

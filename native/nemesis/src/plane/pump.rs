@@ -36,6 +36,8 @@ pub struct Pump {
     /// Bytes of an incomplete header at the start, then room for a chunk.
     buffer: Vec<u8>,
     kept_back: usize,
+    /// Pieces of the chunk at hand; kept for its memory.
+    pieces: Vec<(Piece, usize)>,
     /// What the queue contributes to `bytes_held` now.
     held: usize,
 }
@@ -71,6 +73,7 @@ impl Pump {
             queue: Queue::new(Framer::new(writer), random),
             buffer: vec![0; KEPT_BACK_MAX + CHUNK_LEN],
             kept_back: 0,
+            pieces: Vec::new(),
             held: 0,
         }
     }
@@ -129,6 +132,7 @@ impl Pump {
                     self.counters.bytes_discarded.add(self.queue.discard() as u64);
                     return Wait::Read;
                 }
+                Flow::Forward if self.queue.is_empty() => return Wait::Read,
                 Flow::Forward => {}
             }
             let now_ns = monotonic_ns();
@@ -255,7 +259,8 @@ impl Pump {
     fn take(&mut self, len: usize, may_pass: bool) {
         self.counters.bytes_in.add(len as u64);
         let chunk_len = self.kept_back + len;
-        let mut pieces: Vec<(Piece, usize)> = Vec::new();
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.clear();
         let buffer = std::mem::take(&mut self.buffer);
         let whole = self.queue.split(&buffer[..chunk_len], |piece, at| pieces.push((piece, at)));
         let now_ns = monotonic_ns();
@@ -270,6 +275,7 @@ impl Pump {
                 self.queue.push(piece, &buffer[at.max(passed)..end], now_ns);
             }
         }
+        self.pieces = pieces;
         self.buffer = buffer;
         self.buffer.copy_within(whole..chunk_len, 0);
         self.kept_back = chunk_len - whole;

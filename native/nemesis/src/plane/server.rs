@@ -14,6 +14,9 @@ use super::registry::Plane;
 use super::timer::{Outcome, Purpose, Timer};
 use super::{CONTROL_VARIABLE, TOKEN_VARIABLE};
 
+/// The niceness of the process where the system allows it.
+const NICE: i32 = -10;
+
 /// Runs the plane until the core's connection ends. Exit codes: 0 when the core ended it, 254 for a bad
 /// environment, 255 for a failure of ours. What is wrong goes to standard error.
 pub fn main() -> ExitCode {
@@ -59,6 +62,9 @@ fn run() -> Result<(), Failure> {
         .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
         .map_err(|error| Failure::Dial { address, error })?;
     raise_descriptor_limit();
+    // Before there are threads, which inherit it. Waiting for a processor would look like a slow link, and
+    // a thread that waits for one while it holds a lock would make faults late. Not allowed to everybody.
+    let _ = rustix::process::setpriority_process(None, NICE);
 
     let (lines, outgoing) = mpsc::channel::<Line>();
     let writer = control.try_clone().map_err(Failure::system("control connection"))?;
