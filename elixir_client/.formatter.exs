@@ -1,4 +1,4 @@
 [
   inputs: ["{mix,.formatter}.exs", "{lib,test}/**/*.{ex,exs}", "../test/systems/**/*.{ex,exs}"],
-  import_deps: []
+  export: [locals_without_parens: []]
 ]

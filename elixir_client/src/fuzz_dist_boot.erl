@@ -5,8 +5,8 @@
 %% <ol>
 %% <li>the node agent, always (`FUZZ_DIST_CORE', `_TOKEN', `_NODE', `_RUN');</li>
 %% <li>`FUZZ_DIST_APP=name[,name...]': the user's applications with all they depend on;</li>
-%% <li>Elixir and the worker, which performs operations, unless `FUZZ_DIST_WORKER=0'. It connects last,
-%% so that a worker means an application that is up.</li>
+%% <li>`FUZZ_DIST_WORKER=1' (the core sets it wherever operations run): Elixir and the worker. It
+%% connects last, so that a worker means an application that is up.</li>
 %% </ol>
 %%
 %% Whatever cannot be started is told in one readable message on standard error (the run keeps it in
@@ -63,8 +63,7 @@ explain({_, Reason}) ->
 
 worker() ->
     case os:getenv("FUZZ_DIST_WORKER") of
-        "0" -> ok;
-        _ ->
+        "1" ->
             find_elixir(),
             lists:foreach(fun application/1, [elixir, logger]),
             Worker = 'Elixir.FuzzDist.Worker',
@@ -73,7 +72,8 @@ worker() ->
                 {error, Reason} ->
                     throw({cannot, ["the module FuzzDist.Worker cannot be loaded (", format(Reason),
                                     "); the ebin directory of fuzz_dist must be in the code path"]})
-            end
+            end;
+        _ -> ok
     end.
 
 %% A plain `erl' does not know Elixir's libraries: they lie beside the program `elixir'.

@@ -231,7 +231,7 @@ defmodule FuzzDist.AgentTest do
 
   test "with a life line the VM halts when the core is gone", %{server: server} do
     expression = ":fuzz_dist_boot.start(); Process.sleep(:infinity)"
-    {port, _os_pid} = boot(server, expression, [])
+    {port, _os_pid} = boot(server, expression, [{'FUZZ_DIST_WORKER', '1'}])
     agents = for _ <- 1..2, do: StandIn.accept(server)
     assert agents |> Enum.map(fn {_, hello} -> hello.role end) |> Enum.sort() == [:node, :worker]
     # Nobody accepts them again.

@@ -106,13 +106,11 @@ defmodule FuzzDist.Project do
     config = write_config!(dir)
     paths = code_paths(ebin)
     cluster = spec[:cluster] || []
-    placement = to_string(spec[:placement] || :node)
-
-    worker = if placement == "node", do: "1", else: "0"
 
     env =
-      %{"FUZZ_DIST_APP" => to_string(Mix.Project.config()[:app]), "FUZZ_DIST_WORKER" => worker}
-      |> Map.merge(Map.new(cluster[:env] || %{}, fn {k, v} -> {to_string(k), v} end))
+      for {name, value} <- cluster[:env] || %{},
+          into: %{"FUZZ_DIST_APP" => to_string(Mix.Project.config()[:app])},
+          do: {to_string(name), value}
 
     spec
     |> Spec.update(:cluster,

@@ -1,0 +1,180 @@
+defmodule FuzzDist.TasksTest do
+  # The mix tasks in a real project of their own, with a script in place of the core.
+  use ExUnit.Case
+
+  @moduletag timeout: 300_000
+
+  setup_all do
+    root =
+      Path.join(
+        System.tmp_dir!(),
+        "fuzz_dist-tasks-#{System.unique_integer([:positive])}-#{System.pid()}"
+      )
+
+    File.mkdir_p!(Path.join(root, "lib"))
+    on_exit(fn -> File.rm_rf!(root) end)
+
+    File.write!(Path.join(root, "mix.exs"), """
+    defmodule UserApp.MixProject do
+      use Mix.Project
+      def project, do: [app: :user_app, version: "0.1.0", deps: [{:fuzz_dist, path: #{inspect(File.cwd!())}}]]
+      def application, do: [extra_applications: [:logger], env: [answer: 42]]
+    end
+    """)
+
+    File.write!(Path.join(root, "lib/user_app.ex"), "defmodule UserApp do\nend\n")
+
+    # Says what it was called with, then ends as FAKE_STATUS says, or waits for the end of its life line.
+    core = Path.join(root, "core")
+
+    File.write!(core, """
+    #!/bin/sh
+    printf '%s\\n' "$@" > "$FAKE_OUT"
+    echo "core says hello"
+    if [ "$FAKE_STATUS" = wait ]; then
+      echo $$ > "$FAKE_OUT.pid"
+      cat <&3 > /dev/null
+      touch "$FAKE_OUT.eof"
+      exit 0
+    fi
+    exit "$FAKE_STATUS"
+    """)
+
+    File.chmod!(core, 0o755)
+    {:ok, root: root, core: core, out: Path.join(root, "called")}
+  end
+
+  setup %{out: out, root: root} do
+    for path <- [out, out <> ".pid", out <> ".eof"], do: File.rm(path)
+    File.rm_rf!(Path.join(root, "fuzz_dist"))
+    :ok
+  end
+
+  defp env(context, status) do
+    [
+      {"FUZZ_DIST_BIN", context.core},
+      {"FAKE_OUT", context.out},
+      {"FAKE_STATUS", to_string(status)},
+      {"MIX_ENV", "dev"}
+    ]
+  end
+
+  defp mix(context, arguments, status \\ 0) do
+    System.cmd("mix", arguments,
+      cd: context.root,
+      env: env(context, status),
+      stderr_to_stdout: true
+    )
+  end
+
+  defp called(context), do: context.out |> File.read!() |> String.split("\n", trim: true)
+
+  test "new writes a test that run finds; the core gets its spec", context do
+    assert {text, 0} = mix(context, ["fuzz_dist.new"])
+    assert text =~ "Wrote fuzz_dist/register.exs with UserApp.RegisterTest"
+    assert {text, 254} = mix(context, ["fuzz_dist.new"])
+    assert text =~ "fuzz_dist/register.exs exists already"
+    assert {text, 254} = mix(context, ["fuzz_dist.new", "Big-Name"])
+    assert text =~ "`Big-Name`"
+
+    assert {text, 0} =
+             mix(context, ~w(fuzz_dist.run --seed 7 --time-limit 3.5 --concurrency 2n --json))
+
+    assert text =~ "core says hello"
+    assert ["run", spec | flags] = called(context)
+    assert flags == ~w(--seed 7 --time-limit 3.5 --concurrency 2n --json --life-line-fd 3)
+
+    toml = File.read!(Path.join(context.root, spec))
+    assert toml =~ ~s(module = "UserApp.RegisterTest")
+    assert toml =~ ~s(FUZZ_DIST_APP = "user_app")
+    assert toml =~ "_build/dev/lib/user_app/ebin"
+    assert toml =~ "fuzz_dist_boot"
+
+    config = Path.join([context.root, Path.dirname(spec), "sys.config"])
+    assert {:ok, [settings]} = :file.consult(config)
+    assert settings[:user_app] == [answer: 42]
+
+    # What is only in a file must be where nodes can load it.
+    beam = Path.join(context.root, "_build/dev/fuzz_dist/ebin/Elixir.UserApp.RegisterTest.beam")
+    assert File.regular?(beam)
+    assert {same, 0} = mix(context, ~w(fuzz_dist.run UserApp.RegisterTest --print-spec))
+    assert same =~ ~s(module = "UserApp.RegisterTest")
+  end
+
+  test "the exit status is the core's", context do
+    mix(context, ["fuzz_dist.new"])
+
+    for status <- [0, 1, 2, 254, 255] do
+      assert {_, ^status} = mix(context, ["fuzz_dist.run"], status)
+    end
+
+    assert {_, 2} = mix(context, ~w(fuzz_dist.check --checker stats history.edn), 2)
+    assert called(context) == ~w(check --checker stats history.edn)
+    assert {_, 1} = mix(context, ~w(fuzz_dist.replay latest), 1)
+    assert called(context) == ~w(replay latest --life-line-fd 3)
+  end
+
+  test "wrong arguments are named, with 254, and nothing runs", context do
+    File.mkdir_p!(Path.join(context.root, "fuzz_dist"))
+    File.write!(Path.join(context.root, "fuzz_dist/broken.exs"), "defmodule X do def")
+    File.write!(Path.join(context.root, "fuzz_dist/none.exs"), "defmodule Nothing do end")
+
+    for {arguments, message} <- [
+          {~w(--sed 7), "unknown flag --sed (did you mean `--seed`?)"},
+          {~w(--seed many), "--seed takes a whole number, not `many`"},
+          {~w(--seed), "--seed needs a value"},
+          {~w(fuzz_dist/nothing.exs), "there is no file fuzz_dist/nothing.exs"},
+          {~w(fuzz_dist/none.exs),
+           "fuzz_dist/none.exs defines no module with `use FuzzDist.Test`"},
+          {~w(fuzz_dist/broken.exs), "fuzz_dist/broken.exs does not compile"},
+          {~w(UserApp), "UserApp is not a test"}
+        ] do
+      assert {text, 254} = mix(context, ["fuzz_dist.run" | arguments])
+      assert text =~ message
+    end
+
+    File.rm_rf!(Path.join(context.root, "fuzz_dist"))
+    assert {text, 254} = mix(context, ["fuzz_dist.run"])
+    assert text =~ "there is no test"
+    assert text =~ "mix fuzz_dist.new"
+    mix(context, ["fuzz_dist.new"])
+    assert {text, 254} = mix(context, ["fuzz_dist.run", "UserApp.RegisterTst"])
+    assert text =~ "there is no module UserApp.RegisterTst (did you mean `UserApp.RegisterTest`?)"
+    refute File.exists?(context.out)
+  end
+
+  test "a binary that is not there is named", context do
+    mix(context, ["fuzz_dist.new"])
+    context = %{context | core: "/nowhere/fuzz_dist"}
+    assert {text, status} = mix(context, ["fuzz_dist.run"])
+    assert status in [1, 254]
+    assert text =~ "FUZZ_DIST_BIN names /nowhere/fuzz_dist, which is not a file"
+  end
+
+  test "the core's life line ends when this VM is killed", context do
+    mix(context, ["fuzz_dist.new"])
+
+    port =
+      Port.open({:spawn_executable, System.find_executable("mix")}, [
+        :binary,
+        :exit_status,
+        args: ["fuzz_dist.run"],
+        cd: context.root,
+        env: for({k, v} <- env(context, "wait"), do: {to_charlist(k), to_charlist(v)})
+      ])
+
+    {:os_pid, os_pid} = Port.info(port, :os_pid)
+    eventually(fn -> File.exists?(context.out <> ".pid") end)
+    refute File.exists?(context.out <> ".eof")
+    {_, 0} = System.cmd("kill", ["-9", to_string(os_pid)])
+    eventually(fn -> File.exists?(context.out <> ".eof") end)
+  end
+
+  defp eventually(condition, left \\ 600) do
+    cond do
+      condition.() -> :ok
+      left == 0 -> flunk("it did not happen")
+      true -> Process.sleep(100) && eventually(condition, left - 1)
+    end
+  end
+end
