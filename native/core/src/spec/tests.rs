@@ -204,14 +204,16 @@ fn the_documentation_has_every_key_and_no_other() {
 
 #[test]
 fn the_examples_of_the_documentation_are_specs() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../doc/spec.md");
-    let text = std::fs::read_to_string(path).unwrap();
-    let examples: Vec<&str> =
-        text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(examples.len() >= 2);
-    for example in examples {
-        if let Err(error) = parse(example, "doc/spec.md") {
-            panic!("{error}\n{example}");
+    for (document, count) in [("doc/spec.md", 2), ("README.md", 1)] {
+        let path = format!("{}/../../{document}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let examples: Vec<&str> =
+            text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(examples.len() >= count, "{document}");
+        for example in examples {
+            if let Err(error) = parse(example, document) {
+                panic!("{error}\n{example}");
+            }
         }
     }
 }
