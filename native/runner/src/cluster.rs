@@ -42,6 +42,10 @@ use launch::{Launcher, Place, free_ports};
 /// How long a node may take to answer a ping before it counts as not answering.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// How long a node that was asked to end may take before it is killed to be started again; an idle BEAM
+/// takes one second for an orderly stop.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often conditions that nobody announces are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -100,6 +104,8 @@ struct Vm {
     started: Instant,
     /// Length of its output before it was started.
     output_start: u64,
+    /// Whether it was killed or asked to end.
+    ending: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -210,10 +216,12 @@ impl Cluster {
         self.inner.clients.iter().try_for_each(|place| self.inner.check_alive(place))
     }
 
-    /// Starts a node again that is down; `CLOCK_MONOTONIC` of the start. Its agent is helped in the
-    /// background if it does not dial by itself.
+    /// Starts a node again that is down; `CLOCK_MONOTONIC` of the start. One that was asked to end is
+    /// waited for, and killed if it takes more than five seconds. Its agent is helped in the background if
+    /// it does not dial by itself.
     pub fn start(&self, node: &str) -> Result<u64, RunError> {
         let place = self.inner.place(node)?;
+        self.inner.await_end(place)?;
         let monotonic_ns = self.inner.launch(place)?;
         let (inner, place) = (Arc::clone(&self.inner), place.clone());
         let patience = Duration::from_millis(inner.launcher.spec.cluster.ready_timeout_ms);
@@ -230,7 +238,7 @@ impl Cluster {
 
     /// SIGKILL; `CLOCK_MONOTONIC` right after it was sent.
     pub fn kill(&self, node: &str) -> Result<u64, RunError> {
-        self.inner.signal(node, Signal::Kill)
+        self.inner.end(node, Signal::Kill)
     }
 
     /// SIGSTOP; `CLOCK_MONOTONIC` right after it was sent.
@@ -245,7 +253,7 @@ impl Cluster {
 
     /// SIGTERM, upon which a BEAM stops in order; `CLOCK_MONOTONIC` right after it was sent.
     pub fn terminate(&self, node: &str) -> Result<u64, RunError> {
-        self.inner.signal(node, Signal::Term)
+        self.inner.end(node, Signal::Term)
     }
 
     /// Whether its processes live, stopped or not.
@@ -355,7 +363,7 @@ impl Inner {
         let started = Instant::now();
         let mut vms = lock(&self.vms);
         let generation = vms.get(&place.short).map_or(1, |vm| vm.generation + 1);
-        let vm = Vm { generation, process, beam: None, started, output_start };
+        let vm = Vm { generation, process, beam: None, started, output_start, ending: false };
         vms.insert(place.short.clone(), vm);
         drop(vms);
         if !place.is_client {
@@ -370,6 +378,34 @@ impl Inner {
         let place = self.place(node)?;
         let signalled = self.guard.signal(&place.short, signal).map_err(|e| internal(&e))?;
         Ok(signalled.monotonic_ns)
+    }
+
+    fn end(&self, node: &str, signal: Signal) -> Result<u64, RunError> {
+        let monotonic_ns = self.signal(node, signal)?;
+        if let Some(vm) = lock(&self.vms).get_mut(node) {
+            vm.ending = true;
+        }
+        Ok(monotonic_ns)
+    }
+
+    /// Waits for the end of a node that was asked to end, and brings it about if that takes long.
+    fn await_end(&self, place: &Place) -> Result<(), RunError> {
+        let Some(vm) = self.vm(&place.short).filter(|vm| vm.ending) else { return Ok(()) };
+        let deadline = Instant::now() + END_PATIENCE;
+        let mut killed = false;
+        while vm.process.is_alive() {
+            if !killed && Instant::now() >= deadline {
+                killed = true;
+                if let Err(error) = self.signal(&place.short, Signal::Kill) {
+                    // It may have ended in this moment.
+                    if vm.process.is_alive() {
+                        return Err(error);
+                    }
+                }
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
     }
 
     /// Of what was started and, if that is another process, of the VM.

@@ -226,17 +226,23 @@ fn stock_nodes_come_up_suffer_and_come_back() {
     assert_ne!(cluster.os_pid("n1"), first);
     assert!(cluster.start("n1").unwrap_err().to_string().contains("n1 already runs"));
 
+    // An orderly stop takes a while; a start waits for it.
+    cluster.terminate("n1").unwrap();
+    cluster.start("n1").unwrap();
+    assert!(cluster.await_agents(Instant::now() + PATIENCE, &Stop::default()));
+
     cluster.terminate("n1").unwrap();
     cluster.pause("n2").unwrap();
     wait_until("n1 has ended in order", || !cluster.is_up("n1"));
     cluster.revive_all().unwrap();
     assert!(cluster.await_agents(Instant::now() + PATIENCE, &Stop::default()));
 
-    wait_until("three starts are ready", || bench.records("node-ready", "n1").len() == 3);
-    assert_eq!(bench.records("node-started", "n1").len(), 3);
+    wait_until("four starts are ready", || bench.records("node-ready", "n1").len() == 4);
+    assert_eq!(bench.records("node-started", "n1").len(), 4);
     let exits = bench.records("node-exited", "n1");
     assert_eq!(exits[0].value.get("signal"), Some(&Value::Int(9)));
-    assert_eq!(exits[1].value.get("status"), Some(&Value::Int(0)));
+    assert_eq!(exits.len(), 3);
+    assert!(exits[1..].iter().all(|exit| exit.value.get("status") == Some(&Value::Int(0))));
 }
 
 #[test]
@@ -313,6 +319,24 @@ fn a_client_that_ends_is_explained() {
     });
     assert!(error.contains("c1 ended") && error.contains("exit status 7"), "{error}");
     assert!(error.contains("  | no luck"), "{error}");
+}
+
+#[test]
+fn a_node_that_does_not_end_when_asked_is_killed_to_be_started_again() {
+    let bench = Bench::new(spec(|spec| {
+        let stubborn = "trap '' TERM; exec sleep 600";
+        spec.cluster.command = ["sh", "-c", stubborn].map(String::from).to_vec();
+    }))
+    .unwrap();
+    bench.cluster.start_all().unwrap();
+    // Only once the shell has set its trap and become the other program.
+    let cmdline = format!("/proc/{}/cmdline", bench.cluster.os_pid("n1").unwrap());
+    wait_until("n1 sleeps", || std::fs::read(&cmdline).unwrap().starts_with(b"sleep"));
+    bench.cluster.terminate("n1").unwrap();
+    bench.cluster.start("n1").unwrap();
+    assert_eq!(bench.cluster.generation("n1"), 2);
+    wait_until("its end is recorded", || !bench.records("node-exited", "n1").is_empty());
+    assert_eq!(bench.records("node-exited", "n1")[0].value.get("signal"), Some(&Value::Int(9)));
 }
 
 #[test]
