@@ -260,7 +260,7 @@ impl Guard {
         }
     }
 
-    /// As [`Guard::shutdown`], for a guard that others still hold. Safe to repeat: the first call ends it.
+    /// Kills every process of the run and ends the guard. Later calls find nothing left to do.
     pub fn end(&self) -> Result<Leftovers, GuardError> {
         let Some(mut child) = lock(&self.child).take() else {
             return Ok(Leftovers::default());
