@@ -75,6 +75,8 @@ pub fn compile(expr: &Expr, env: &Env) -> Result<BoxGenerator, ExprError> {
         bound,
         nodes: nodes.into(),
         counters: HashMap::new(),
+        branch: String::new(),
+        sparse_count: HashMap::new(),
         tables: HashMap::new(),
         made: 0,
     };
@@ -120,6 +122,9 @@ struct Compiler<'a> {
     bound: u32,
     nodes: Arc<[Sym]>,
     counters: HashMap<String, Counter>,
+    /// Where the templates belong that are being bound.
+    branch: String,
+    sparse_count: HashMap<String, u32>,
     tables: HashMap<(usize, u64), Arc<Vec<f64>>>,
     made: usize,
 }
@@ -211,6 +216,7 @@ impl Compiler<'_> {
         scope: &Scope,
         place: &mut Place,
     ) -> Result<Leaf, ExprError> {
+        self.branch.clone_from(&place.branch);
         Ok(Leaf {
             f: self.sym(&operation.f, path)?,
             value: self.source(&operation.value),
@@ -300,7 +306,7 @@ impl Compiler<'_> {
                 Box::new(Mix::new(items, weights.clone(), stream))
             }
             Node::Any(items, shortest) => {
-                let first = First::Drawn(self.stream(place, "any"));
+                let first = First::Drawn(Box::new(self.stream(place, "any")));
                 Box::new(Any::new(self.all(items, "any", scope, place)?, first, *shortest))
             }
             Node::Reserve(ranges, rest) => {
@@ -455,6 +461,7 @@ impl Compiler<'_> {
         Ok(match &expr.node {
             Node::Map { f, value, extra, inner } => {
                 let stream = self.stream(place, "map");
+                self.branch.clone_from(&place.branch);
                 let f = f.as_deref().map(|f| self.sym(f, &expr.path)).transpose()?;
                 let value = value.as_ref().map(|value| self.source(value));
                 let extra =

@@ -207,7 +207,7 @@ impl Player<'_> {
     }
 
     fn faults_until(&mut self, time_ns: u64) -> ControlFlow<()> {
-        while let Some(op) = self.faults.pop_front_if(|op| op.time_ns as u64 <= time_ns) {
+        while let Some(op) = pop_if(&mut self.faults, |op| op.time_ns as u64 <= time_ns) {
             self.now_ns = self.now_ns.max(op.time_ns as u64);
             self.emit(op)?;
         }
@@ -254,7 +254,7 @@ impl Player<'_> {
             }
             self.faults_until(next_ns)?;
             self.now_ns = next_ns;
-            while let Some(flight) = flights.pop_front_if(|flight| flight.until_ns <= next_ns) {
+            while let Some(flight) = pop_if(&mut flights, |flight| flight.until_ns <= next_ns) {
                 self.record(&flight, OpType::Ok)?;
                 let (f, value) = (flight.f, &flight.value);
                 let time_ns = next_ns - start_ns;
@@ -272,6 +272,11 @@ impl Player<'_> {
         op.extra = flight.extra.clone();
         self.emit(op)
     }
+}
+
+/// The front of a queue, if it passes.
+fn pop_if<T>(queue: &mut VecDeque<T>, passes: impl Fn(&T) -> bool) -> Option<T> {
+    if passes(queue.front()?) { queue.pop_front() } else { None }
 }
 
 /// Starts and heals of all faults, by time.

@@ -90,14 +90,14 @@ pub struct Scene<'a> {
 #[derive(Debug, Clone)]
 pub struct Counter {
     next: Arc<AtomicU64>,
-    /// Multiplier and offset of the permutation of `sparse`, drawn once.
-    pub(crate) mix: (u64, u64),
+    /// Keys of the permutation of `sparse`, drawn once.
+    keys: (u64, u64),
 }
 
 impl Counter {
     /// Starts at 0.
-    pub fn new(mix: (u64, u64)) -> Counter {
-        Counter { next: Arc::new(AtomicU64::new(0)), mix }
+    pub fn new(keys: (u64, u64)) -> Counter {
+        Counter { next: Arc::new(AtomicU64::new(0)), keys }
     }
 
     fn take(&self) -> u64 {
@@ -179,16 +179,41 @@ fn draw_all(sources: &[Source], stream: &mut Stream, scene: &Scene<'_>) -> Vec<V
     sources.iter().map(|source| source.draw(stream, scene)).collect()
 }
 
-/// An affine permutation of each band: unique, and no small sum of values is likely to be another's.
+/// The next number of a keyed permutation of each band. Values in arithmetic progression would not do: the
+/// sum of two of them is the sum of many others.
 fn sparse(counter: &Counter, size: i64) -> i64 {
     let size = size.max(1) as u64;
     let count = counter.take();
     let (band, within) = (count / size, count % size);
-    let (multiplier, offset) = counter.mix;
-    let place =
-        (u128::from(within) * u128::from(multiplier) + u128::from(offset)) % u128::from(size);
-    let value = (u128::from(band) + 1) * u128::from(size) + 1 + place;
+    let place = permute(within, size, (counter.keys.0 ^ band, counter.keys.1));
+    let value = (u128::from(band) + 1) * u128::from(size) + 1 + u128::from(place);
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// A Feistel network of four rounds over the next even number of bits, walked until the result is below
+/// `size` (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002): at most four steps on average.
+fn permute(mut place: u64, size: u64, keys: (u64, u64)) -> u64 {
+    let half_bits = (64 - (size - 1).leading_zeros()).div_ceil(2).max(1);
+    let mask = (1u64 << half_bits) - 1;
+    loop {
+        let (mut left, mut right) = (place >> half_bits, place & mask);
+        for round in 0..4u64 {
+            let mixed = scramble(right ^ keys.0.rotate_left(round as u32 * 16) ^ keys.1) & mask;
+            (left, right) = (right, left ^ mixed);
+        }
+        place = left << half_bits | right;
+        if place < size {
+            return place;
+        }
+    }
+}
+
+/// The finalizer of SplitMix64.
+fn scramble(mut bits: u64) -> u64 {
+    bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
 }
 
 impl Part {

@@ -1,5 +1,7 @@
 //! What each combinator promises, in virtual time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -382,7 +384,8 @@ fn templates_draw_what_they_say() {
     let sparse = ints(json!({"sparse": 100}));
     let first: BTreeSet<i64> = sparse[..100].iter().copied().collect();
     assert_eq!(first, (101..=200).collect());
-    assert_ne!(sparse[..3], [101, 102, 103]);
+    let steps: BTreeSet<i64> = sparse[..100].windows(2).map(|w| w[1] - w[0]).collect();
+    assert!(steps.len() > 30, "a sum of two would be that of many others: {steps:?}");
     assert_eq!(sparse[100..200].iter().copied().collect::<BTreeSet<_>>(), (201..=300).collect());
     let heavy = values(json!({"weighted": [[9, ":a"], [1, ":b"], [0, ":c"]]}));
     assert!(heavy.iter().filter(|v| **v == Value::sym("a")).count() > 400);

@@ -1,5 +1,7 @@
 //! Fault schedules: drawn within bounds, the same for the same seed, refused when they cannot be.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use fuzz_dist_core::fault::{Fault, FaultSchedule, Target, Zone};

@@ -1,5 +1,7 @@
 //! Expressions that are wrong say where and what would be right.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_schedule::{Env, Expr, compile};
 use proptest::prelude::*;

@@ -1,5 +1,7 @@
 //! What holds for every expression: no spinning, no waiting for nothing, the same seed the same operations.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Workloads, their options and final operations; whole runs simulated.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,29 +2,31 @@
 
 use std::sync::Arc;
 
+use rand::Rng;
+
 use super::Compiler;
 use crate::draw;
 use crate::template::{Counter, Source, Template};
 
 impl Compiler<'_> {
-    fn counter(&mut self, name: &str, size: Option<i64>) -> Counter {
+    /// The counter of that name. `sparse` numbers are mixed by keys from a stream of the branch where the
+    /// counter is first met, so that wrappers around it do not matter.
+    fn counter(&mut self, name: &str, sparse: bool) -> Counter {
         if let Some(counter) = self.counters.get(name) {
             return counter.clone();
         }
-        let mix = size.map_or((1, 0), |size| self.permutation(name, size.max(1) as u64));
-        let counter = Counter::new(mix);
+        let keys = if sparse {
+            let number = self.sparse_count.entry(self.branch.clone()).or_insert(0);
+            let purpose = format!("{}{}:sparse.{number}", self.env.purpose, self.branch);
+            *number += 1;
+            let mut stream = self.env.seed.stream(&purpose, 0);
+            (stream.next_u64(), stream.next_u64())
+        } else {
+            (0, 0)
+        };
+        let counter = Counter::new(keys);
         self.counters.insert(name.to_owned(), counter.clone());
         counter
-    }
-
-    /// Multiplier (coprime to `size`) and offset.
-    fn permutation(&self, name: &str, size: u64) -> (u64, u64) {
-        let mut stream = self.env.seed.stream(&format!("{}-sparse{name}", self.env.purpose), 0);
-        let mut multiplier = 1 + draw::below(&mut stream, size);
-        while greatest_common_divisor(multiplier, size) != 1 {
-            multiplier = 1 + multiplier % size;
-        }
-        (multiplier, draw::below(&mut stream, size))
     }
 
     pub(super) fn source(&mut self, template: &Template) -> Source {
@@ -47,10 +49,10 @@ impl Compiler<'_> {
             }
             Template::Geometric(p) => Source::Geometric(*p),
             Template::Unique { counter, from, step } => {
-                Source::Unique(self.counter(counter, None), *from, *step)
+                Source::Unique(self.counter(counter, false), *from, *step)
             }
             Template::Sparse { counter, size } => {
-                Source::Sparse(self.counter(counter, Some(*size)), *size)
+                Source::Sparse(self.counter(counter, true), *size)
             }
             Template::List(items) => Source::List(all(self, items)),
             Template::Tuple(items) => Source::Tuple(all(self, items)),
@@ -60,11 +62,4 @@ impl Compiler<'_> {
             Template::The(part) => Source::The(*part),
         }
     }
-}
-
-fn greatest_common_divisor(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }

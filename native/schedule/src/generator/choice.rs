@@ -121,7 +121,7 @@ impl Generator for Mix {
 #[derive(Debug)]
 pub enum First {
     /// By chance, drawn anew after each operation.
-    Drawn(Stream),
+    Drawn(Box<Stream>),
     /// Each in turn.
     Turn,
 }
