@@ -7,7 +7,7 @@
 //! `/proc`. It has a session of its own and ignores the signals by which terminals and supervisors end
 //! programs: it ends when the core does.
 //!
-//! Core and guard speak JSON lines ([`protocol`]). [`Guard`] is the core's end; when the guard
+//! Core and guard speak JSON lines (`protocol`). [`Guard`] is the core's end; when the guard
 //! itself is killed, the handle kills what it remembers and what carries the run's id in its
 //! environment, and reports [`GuardEvent::Lost`].
 //!
@@ -17,12 +17,12 @@
 
 mod client;
 mod process_table;
-pub mod protocol;
+mod protocol;
 mod server;
 
 pub use client::{Guard, GuardError, GuardEvent, Leftovers, Signalled, Spawned};
 pub use process_table::{Identity, ProcessState, ProcessTable, state};
-pub use protocol::{Exit, ProcessInfo, Signal, SpawnRequest};
+pub use protocol::{Exit, KeyStatus, ProcessInfo, Signal, SpawnRequest};
 pub use server::main;
 
 /// The variable that every process of a run carries; its value is the id of the run.
