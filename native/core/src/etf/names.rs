@@ -62,10 +62,16 @@ impl NameCache {
 
 /// Mixes length, first and last bytes: names of one history rarely agree in all three.
 fn slot_of(name: &[u8]) -> usize {
-    let word = |part: &[u8]| part.iter().fold(0u64, |word, &byte| (word << 8) | u64::from(byte));
-    let tail = name.len().saturating_sub(8);
-    let head = &name[..name.len().min(8)];
-    let mixed = (word(head) ^ word(&name[tail..]).rotate_left(23))
+    let (head, tail) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        (Some(head), Some(tail)) => (u64::from_le_bytes(*head), u64::from_le_bytes(*tail)),
+        _ => match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+            (Some(head), Some(tail)) => {
+                (u64::from(u32::from_le_bytes(*head)), u64::from(u32::from_le_bytes(*tail)))
+            }
+            _ => (name.iter().fold(0, |word, &byte| (word << 8) | u64::from(byte)), 0),
+        },
+    };
+    let mixed = (head ^ tail.rotate_left(23))
         .wrapping_add(name.len() as u64)
         .wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 32) as usize % SLOT_COUNT

@@ -52,27 +52,6 @@ impl Key {
     }
 }
 
-/// The names of the types, so that comparing needs no text.
-#[derive(Debug)]
-pub(super) struct TypeNames([(Sym, OpType); 4]);
-
-impl TypeNames {
-    pub fn new() -> TypeNames {
-        TypeNames(
-            [OpType::Invoke, OpType::Ok, OpType::Fail, OpType::Info]
-                .map(|op_type| (Sym::new(op_type.as_str()), op_type)),
-        )
-    }
-
-    fn parse(&self, value: &Value) -> Option<OpType> {
-        match value {
-            Value::Sym(sym) => self.0.iter().find(|(name, _)| name == sym).map(|(_, op)| *op),
-            Value::Str(text) => OpType::parse(text),
-            _ => None,
-        }
-    }
-}
-
 /// What has been read of an operation.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -89,14 +68,31 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Takes one key with its value.
-    pub fn set(&mut self, key: Key, value: Value, types: &TypeNames) -> Result<(), ShapeError> {
+    fn see(&mut self, key: Key) -> Result<(), ShapeError> {
         if self.seen & key.bit() != 0 {
             return Err(ShapeError::DuplicateKey { key: key_name(key).to_owned() });
         }
         self.seen |= key.bit();
+        Ok(())
+    }
+
+    /// Takes the type, known already.
+    pub fn set_type(&mut self, op_type: OpType) -> Result<(), ShapeError> {
+        self.op_type = Some(op_type);
+        self.see(Key::Type)
+    }
+
+    /// Takes the node, known already.
+    pub fn set_node(&mut self, node: Sym) -> Result<(), ShapeError> {
+        self.node = Some(node);
+        self.see(Key::Node)
+    }
+
+    /// Takes one key with its value.
+    pub fn set(&mut self, key: Key, value: Value) -> Result<(), ShapeError> {
+        self.see(key)?;
         match key {
-            Key::Type => match types.parse(&value) {
+            Key::Type => match op_type(&value) {
                 Some(op_type) => self.op_type = Some(op_type),
                 None if value.is_nil() => {}
                 None => return Err(ShapeError::unknown_type(&value)),
@@ -177,6 +173,10 @@ fn key_name(key: Key) -> &'static str {
         Key::Node => ":node",
         Key::Extra(_) => "another key",
     }
+}
+
+fn op_type(value: &Value) -> Option<OpType> {
+    value.as_text().and_then(OpType::parse)
 }
 
 fn process(value: &Value) -> Result<Option<Process>, ShapeError> {

@@ -271,6 +271,17 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// Moves over a string without escapes and gives its text; `None` for any other.
+    pub fn plain_string(&mut self) -> Option<&'a str> {
+        let start = self.at + 1;
+        let rest = self.bytes.get(start..)?;
+        let length = rest.iter().position(|&byte| byte == b'"' || byte == b'\\')?;
+        (rest[length] == b'"').then(|| {
+            self.at = start + length + 1;
+            &self.text[start..start + length]
+        })
+    }
+
     /// What stands for the characters behind a backslash in a string.
     fn escape(&mut self, string: usize) -> Parsed<char> {
         let backslash = self.at - 1;

@@ -1,18 +1,15 @@
 //! Histories in EDN: one map a line, one vector or list of maps, or records of `jepsen.history`.
 
 use super::Records;
-use super::draft::{Draft, Key, TypeNames};
+use super::draft::{Draft, Key};
 use super::edn::{ParseError, Parsed, Parser, Problem};
 use super::error::{LoadError, ShapeError, Source, shown};
+use crate::op::OpType;
 use crate::value::Value;
 
 /// Reads every operation of the text.
 pub(super) fn read(source: &Source<'_>) -> Result<Records, LoadError> {
-    let mut reader = Reader {
-        parser: Parser::new(source.text),
-        types: TypeNames::new(),
-        records: Records::default(),
-    };
+    let mut reader = Reader { parser: Parser::new(source.text), records: Records::default() };
     // About 75 bytes a record: little is copied while the vectors grow, and little is reserved in vain.
     reader.records.ops.reserve(source.text.len() / 128);
     reader.records.offsets.reserve(source.text.len() / 128);
@@ -34,7 +31,6 @@ pub(super) fn read(source: &Source<'_>) -> Result<Records, LoadError> {
 
 struct Reader<'a> {
     parser: Parser<'a>,
-    types: TypeNames,
     records: Records,
 }
 
@@ -95,10 +91,41 @@ impl Reader<'_> {
             if self.parser.closes(start, b'}', WHAT)? {
                 return Err(self.parser.syntax(key_at, "a key that has no value"));
             }
+            if self.usual(key, key_at, &mut draft)? {
+                continue;
+            }
             let value = self.parser.inside(start, WHAT, Parser::form)?;
-            draft.set(key, value, &self.types).map_err(|error| shape(key_at, error))?;
+            draft.set(key, value).map_err(|error| shape(key_at, error))?;
         }
         Ok(draft)
+    }
+
+    /// Reads the value of `:type` and `:node` as they nearly always stand there, without making a value
+    /// of it; anything unusual is left to the long way.
+    fn usual(&mut self, key: Key, key_at: usize, draft: &mut Draft) -> Parsed<bool> {
+        let start = self.parser.at;
+        let set = match (key, self.parser.peek()) {
+            (Key::Type, Some(b':')) => {
+                self.parser.at += 1;
+                OpType::parse(self.parser.token()).map(|op_type| draft.set_type(op_type))
+            }
+            (Key::Node, Some(b'"')) => match self.parser.plain_string() {
+                Some(name) => {
+                    let sym = self.parser.names.sym(name);
+                    let node = sym.map_err(|full| self.parser.full(start, full))?;
+                    Some(draft.set_node(node))
+                }
+                None => None,
+            },
+            _ => None,
+        };
+        match set {
+            Some(set) => set.map(|()| true).map_err(|error| shape(key_at, error)),
+            None => {
+                self.parser.at = start;
+                Ok(false)
+            }
+        }
     }
 
     fn key(&mut self) -> Parsed<Key> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::Records;
-use super::draft::{Draft, Key, TypeNames};
+use super::draft::{Draft, Key};
 use super::edn::parse_edn_value;
 use super::error::{LoadError, ShapeError, Source, shown};
 use crate::etf::names::with_names;
@@ -163,7 +163,6 @@ impl<'de> Visitor<'de> for RecordVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Record, A::Error> {
-        let types = TypeNames::new();
         let mut draft = Draft::default();
         let mut wrong = None;
         while let Some(name) = map.next_key::<String>()? {
@@ -174,7 +173,7 @@ impl<'de> Visitor<'de> for RecordVisitor {
                 None => Key::Extra(with_names(|names| names.sym(name)).map_err(A::Error::custom)?),
             };
             if wrong.is_none() {
-                wrong = draft.set(key, value, &types).err();
+                wrong = draft.set(key, value).err();
             }
         }
         Ok(Record(wrong.map_or(Ok(draft), Err)))
