@@ -18,6 +18,7 @@ mod error;
 mod json_read;
 mod json_write;
 mod recognise;
+mod repair;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use edn::{ParseError, parse_edn_value};
 pub use edn_write::{edn_of_value, write_edn, write_edn_op};
 pub use error::{LoadError, Place, ShapeError};
 pub use json_write::{write_jsonl, write_jsonl_op};
+pub use repair::{add_invocations, read_records};
 
 use crate::history::History;
 use crate::history_file::Reader;
