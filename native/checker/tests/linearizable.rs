@@ -3,6 +3,10 @@
 mod common;
 
 use common::{Builder, Random, cases, check, int, pair, show};
+use fuzz_dist_checker::Budget;
+use fuzz_dist_checker::linearizable::calls::{RegisterOptions, register_calls};
+use fuzz_dist_checker::linearizable::model::Register;
+use fuzz_dist_checker::linearizable::search::{Call, Outcome, search_from};
 use fuzz_dist_core::{History, OpType, Value, Verdict};
 use serde_json::json;
 
@@ -202,10 +206,35 @@ fn agrees_with_trying_every_order() {
                 evidence_is_a_proof(&history, &result, observe);
             }
         }
+        assert_eq!(narrow_search(&history, observe), expected, "case {case}\n{}", show(&history));
         seen[usize::from(expected)] += 1;
     }
     assert!(seen[0] * 10 > seen[1] && seen[1] * 10 > seen[0], "both answers were tried: {seen:?}");
     assert!(unique_seen[0] > 50 && unique_seen[1] > 50, "so was the special case: {unique_seen:?}");
+}
+
+/// The search with a beam of one configuration, which has to go back and widen it all the time.
+fn narrow_search(history: &History, observe: bool) -> bool {
+    let options = RegisterOptions {
+        cas: true,
+        independent: false,
+        failed_cas_observes: observe,
+        initial: Value::Nil,
+    };
+    let read = register_calls(history, &options).unwrap();
+    let keyed = &read.keys[0].calls;
+    let classes: Vec<_> = keyed.iter().map(|call| call.call).collect();
+    let class = |call| classes.iter().position(|c| *c == call).unwrap() as u32;
+    let calls: Vec<Call> = keyed
+        .iter()
+        .map(|call| Call { class: class(call.call), invoke: call.invoke, ret: call.ret })
+        .collect();
+    let mut register = Register { classes: &classes, value_count: read.values.len() };
+    match search_from(&mut register, &calls, &Budget::UNLIMITED.start(), 1) {
+        Outcome::Linearizable(_) => true,
+        Outcome::Stuck(_) => false,
+        Outcome::GaveUp(why) => panic!("no budget was set, but it gave up: {why:?}"),
+    }
 }
 
 /// The operations of the counter-example, taken alone, must not be linearizable.
@@ -337,10 +366,7 @@ fn a_used_up_budget_is_unknown_and_says_how_far() {
     };
     let history = register_run(&mut random, &shape);
     let checker = fuzz_dist_checker::build(&common::spec("linearizable", json!({}))).unwrap();
-    let budget = fuzz_dist_checker::Budget {
-        time: Some(std::time::Duration::from_millis(1)),
-        memory_bytes: None,
-    };
+    let budget = Budget { time: Some(std::time::Duration::from_millis(1)), memory_bytes: None };
     let result = checker.check(&history, &budget);
     assert_eq!(result.verdict, Verdict::Unknown, "{}", result.reason);
     assert!(result.reason.contains("time budget"), "{}", result.reason);

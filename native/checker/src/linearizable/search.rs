@@ -44,7 +44,7 @@ pub struct Call {
 }
 
 /// Width of the beam at first.
-const BEAM_FIRST: usize = 1 << 10;
+const BEAM_FIRST: usize = 64;
 /// How much wider it becomes each time.
 const BEAM_FACTOR: usize = 8;
 /// A class without open calls.
@@ -124,16 +124,27 @@ pub struct LastConfig {
 
 /// Decides. `calls` are in order of invocation.
 pub fn search<M: Machine>(machine: &mut M, calls: &[Call], meter: &Meter) -> Outcome {
+    search_from(machine, calls, meter, BEAM_FIRST)
+}
+
+/// The same with a beam of at least one configuration to begin with, which changes the work but never
+/// the answer.
+pub fn search_from<M: Machine>(
+    machine: &mut M,
+    calls: &[Call],
+    meter: &Meter,
+    beam: usize,
+) -> Outcome {
     let events = events(calls);
     let open_max = open_max(&events);
     match open_max.div_ceil(64) {
-        0 | 1 => Search::<M, 1>::new(machine, calls, meter, open_max).run(&events),
-        2 => Search::<M, 2>::new(machine, calls, meter, open_max).run(&events),
-        3..=4 => Search::<M, 4>::new(machine, calls, meter, open_max).run(&events),
-        5..=8 => Search::<M, 8>::new(machine, calls, meter, open_max).run(&events),
-        9..=16 => Search::<M, 16>::new(machine, calls, meter, open_max).run(&events),
-        17..=32 => Search::<M, 32>::new(machine, calls, meter, open_max).run(&events),
-        33..=128 => Search::<M, 128>::new(machine, calls, meter, open_max).run(&events),
+        0 | 1 => Search::<M, 1>::new(machine, calls, meter, open_max, beam).run(&events),
+        2 => Search::<M, 2>::new(machine, calls, meter, open_max, beam).run(&events),
+        3..=4 => Search::<M, 4>::new(machine, calls, meter, open_max, beam).run(&events),
+        5..=8 => Search::<M, 8>::new(machine, calls, meter, open_max, beam).run(&events),
+        9..=16 => Search::<M, 16>::new(machine, calls, meter, open_max, beam).run(&events),
+        17..=32 => Search::<M, 32>::new(machine, calls, meter, open_max, beam).run(&events),
+        33..=128 => Search::<M, 128>::new(machine, calls, meter, open_max, beam).run(&events),
         _ => Outcome::GaveUp(Box::new(GaveUp {
             why: Exhausted::Memory((OPEN_MAX / 4) as u64),
             returned: 0,
@@ -215,6 +226,7 @@ struct Search<'a, M: Machine, const W: usize> {
     spare_members: Vec<Vec<(u32, u32)>>,
     next: Frontier<W>,
     explored: Frontier<W>,
+    beam_first: usize,
     beam: usize,
     stats: SearchStats,
     steps_at_look: u64,
@@ -228,7 +240,13 @@ struct Checkpoint<const W: usize> {
 }
 
 impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
-    fn new(machine: &'a mut M, calls: &'a [Call], meter: &'a Meter, open_max: usize) -> Self {
+    fn new(
+        machine: &'a mut M,
+        calls: &'a [Call],
+        meter: &'a Meter,
+        open_max: usize,
+        beam: usize,
+    ) -> Self {
         let mut frontier = Frontier::default();
         frontier.add(Config { state: machine.initial(), need: [0; W], avail: [0; W] });
         let slots = open_max as u32;
@@ -250,7 +268,8 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             spare_members: Vec::new(),
             next: Frontier::default(),
             explored: Frontier::default(),
-            beam: BEAM_FIRST,
+            beam_first: beam.max(1),
+            beam: beam.max(1),
             stats: SearchStats { open_max, ..SearchStats::default() },
             steps_at_look: 0,
         }
@@ -269,7 +288,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
                 continue;
             }
             if at > wide_until {
-                self.beam = BEAM_FIRST;
+                self.beam = self.beam_first;
             }
             let narrowed = match self.ret(call) {
                 Ok(narrowed) => narrowed,
