@@ -37,7 +37,7 @@ pub(crate) fn analyze_with(
     let spec = fuzz_dist_core::spec::parse(&text, &spec_file.display().to_string())
         .map_err(|e| RunError::Input(e.to_string()))?;
     let schedule = read_schedule(&files.schedule())?;
-    let recovered = Reader::open(&files.history()).map_err(|e| RunError::Input(e.to_string()))?;
+    let recovered = Reader::open(files.history()).map_err(|e| RunError::Input(e.to_string()))?;
     let torn = recovered.torn.as_ref().map(|tail| {
         format!(
             "the last {} bytes of the history, from byte {}, are torn and were left out ({})",

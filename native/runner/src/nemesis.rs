@@ -76,6 +76,12 @@ pub struct Nemesis {
     pub active: Active,
 }
 
+impl std::fmt::Debug for Nemesis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Nemesis").field("active", &self.active).finish_non_exhaustive()
+    }
+}
+
 /// Names of active faults; shared.
 #[derive(Debug, Clone, Default)]
 pub struct Active(Arc<Mutex<Vec<(u32, String)>>>);
@@ -210,7 +216,7 @@ impl Nemesis {
             }
         };
         self.recorder.nemesis(at_ns, "fault-start", describe(fault, &resolved))?;
-        let baseline = effects::Baseline::take(&self.plane, fault);
+        let baseline = effects::Baseline::take(&self.plane, &self.cluster, fault);
         let applied = match fault.kind.plane() {
             Plane::Link => {
                 let at = self.recorder.clock().start_monotonic_ns + at_ns;
@@ -337,7 +343,7 @@ impl Nemesis {
         watchers: &mut Vec<JoinHandle<()>>,
     ) -> Result<(), RunError> {
         let fault = running.fault.clone();
-        let baseline = effects::Baseline::take(&self.plane, &fault);
+        let baseline = effects::Baseline::take(&self.plane, &self.cluster, &fault);
         running.last.take(&self.plane, &fault);
         let at = at_ns.map(|at_ns| self.recorder.clock().start_monotonic_ns + at_ns);
         let healed = match fault.kind.plane() {
@@ -409,9 +415,22 @@ impl Nemesis {
                 }
             }
             if fault.kind.plane() == Plane::Link && fault.port.is_none() && !nemesis.stop.is_set() {
+                nemesis.settle();
                 nemesis.heed(nemesis.mesh.record_connectivity(&nemesis.recorder, fault.id, &[]));
             }
         })
+    }
+
+    /// A cluster needs a moment to come together; the next fault, or the end, cuts the wait short.
+    fn settle(&self) {
+        let deadline = Instant::now() + SETTLE_MAX;
+        while Instant::now() < deadline
+            && self.active.lock().is_empty()
+            && !self.mesh.is_settled()
+            && !self.over.wait(Duration::from_millis(100))
+        {
+            self.mesh.connect();
+        }
     }
 
     /// A watcher that cannot write stops the run: a history with holes is worth nothing.

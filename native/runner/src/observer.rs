@@ -121,6 +121,9 @@ pub fn observe(inbox: &Receiver<NodeEvent>, recorder: &Recorder, observations: &
                     "nodedown" => Some(false),
                     _ => None,
                 };
+                if detail.get("node").and_then(Value::as_text).is_some_and(is_visitor) {
+                    continue;
+                }
                 let mut pairs = vec![
                     (Value::sym("mono-ns"), Value::Int(time_ns as i64)),
                     (Value::sym("wall-ns"), Value::Int(wall_ns)),
@@ -139,6 +142,11 @@ pub fn observe(inbox: &Receiver<NodeEvent>, recorder: &Recorder, observations: &
         };
         drop(written);
     }
+}
+
+/// Our own hidden connection that loads the agent into a stock node.
+fn is_visitor(node: &str) -> bool {
+    node.starts_with(crate::cluster::bootstrap::HIDDEN_NODE_PREFIX)
 }
 
 fn sighting(time_ns: u64, node: &str, up: bool, detail: &Value) -> Sighting {

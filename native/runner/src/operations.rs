@@ -108,13 +108,15 @@ impl Operations {
     }
 
     /// Waits until every worker is initialised; names those that are not at the deadline, or the
-    /// first that refuses.
+    /// first that refuses. `check` is asked in between whether there is still hope.
     pub fn await_workers(
         &mut self,
         deadline: std::time::Instant,
+        check: impl Fn() -> Result<(), RunError>,
         stop: &Stop,
     ) -> Result<(), RunError> {
         loop {
+            check()?;
             let missing = self.slots.missing();
             if missing.is_empty() || stop.is_set() {
                 return Ok(());
@@ -239,7 +241,7 @@ impl Operations {
     fn completed(&mut self, generator: &mut Interpreter, done: WireDone, now_ns: u64) {
         let thread = (done.id % self.threads.len() as u64) as u32;
         let slot = &mut self.threads[thread as usize].flight;
-        if !slot.as_ref().is_some_and(|flight| flight.id == done.id) {
+        if slot.as_ref().is_none_or(|flight| flight.id != done.id) {
             // Its deadline passed before: it is `info` in the history and stays so.
             return;
         }

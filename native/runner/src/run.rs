@@ -103,7 +103,7 @@ fn open_recorder(spec: &Spec, seed: Seed, files: &RunDir) -> Result<Recorder, Ru
         clock,
         spec: fuzz_dist_core::spec::to_toml(spec),
     };
-    let writer = Writer::create(&files.history(), &header)
+    let writer = Writer::create(files.history(), &header)
         .map_err(|e| RunError::Internal(format!("cannot write the history: {e}")))?;
     Ok(Recorder::new(writer, clock))
 }

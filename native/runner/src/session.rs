@@ -206,7 +206,7 @@ impl Session<'_> {
             )));
         }
         cluster.start_clients()?;
-        operations.await_workers(deadline, self.stop)?;
+        operations.await_workers(deadline, || cluster.check_clients(), self.stop)?;
         workers.set_up_all()?;
         workers.await_ready()
     }

@@ -51,6 +51,12 @@ pub struct Sources {
     pub cluster: Arc<Cluster>,
 }
 
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
 /// Tells the status until it is dropped.
 #[derive(Debug)]
 pub struct StatusThread {

@@ -18,15 +18,33 @@ use crate::recorder::{map, strings};
 #[derive(Debug, Default)]
 pub struct Baseline {
     stats: Vec<LinkStats>,
+    /// How often each node had been started.
+    generations: Vec<(String, u32)>,
 }
 
 impl Baseline {
-    /// Now, for link faults.
-    pub fn take(plane: &PlaneClient, fault: &Fault) -> Baseline {
+    /// Now.
+    pub fn take(plane: &PlaneClient, cluster: &Cluster, fault: &Fault) -> Baseline {
         match fault.kind.plane() {
-            Plane::Link => Baseline { stats: plane.stats().unwrap_or_default() },
-            Plane::Process => Baseline::default(),
+            Plane::Link => {
+                Baseline { stats: plane.stats().unwrap_or_default(), ..Baseline::default() }
+            }
+            Plane::Process => {
+                let names = cluster.names();
+                let generation = |node: String| {
+                    let generation = cluster.generation(&node);
+                    (node, generation)
+                };
+                Baseline {
+                    generations: names.into_iter().map(generation).collect(),
+                    ..Baseline::default()
+                }
+            }
         }
+    }
+
+    fn generation(&self, node: &str) -> Option<u32> {
+        self.generations.iter().find(|(name, _)| name == node).map(|(_, generation)| *generation)
     }
 }
 
@@ -95,7 +113,8 @@ impl Look<'_> {
         }
         let downs = self.downs();
         let mut text = format!(
-            "{} of {} links; {} to {}: {}",
+            "{} {} of {} links ({} to {}: {})",
+            self.effect_word(),
             seen.len(),
             observed.len(),
             first.link.from,
@@ -111,6 +130,20 @@ impl Look<'_> {
             ("nodedown", strings(&downs)),
         ]);
         Some(Seen { text, evidence })
+    }
+
+    /// What the fault does to a link, before a number of links.
+    fn effect_word(&self) -> &'static str {
+        match self.fault.kind {
+            FaultKind::Hold => "silenced",
+            FaultKind::Delay { .. } => "delayed",
+            FaultKind::Throttle { .. } => "slowed",
+            FaultKind::TicksOnly => "let only ticks through",
+            FaultKind::NoTicks => "dropped the ticks of",
+            FaultKind::RefuseConnect => "refused connections on",
+            FaultKind::HalfOpen => "closed one end of",
+            _ => "closed",
+        }
     }
 
     /// Silence says little as long as nobody has tried to speak.
@@ -147,7 +180,11 @@ impl Look<'_> {
     fn process_effect(&self) -> Option<Seen> {
         let shows = |node: &String| match self.fault.kind {
             FaultKind::Pause => self.cluster.is_paused(node),
-            _ => !self.cluster.is_up(node),
+            // One that is up again by now has been down in between.
+            _ => {
+                !self.cluster.is_up(node)
+                    || self.baseline.generation(node) != Some(self.cluster.generation(node))
+            }
         };
         if !self.resolved.nodes.iter().all(shows) {
             return None;

@@ -36,6 +36,9 @@ impl std::fmt::Debug for Placing {
 /// A worker's name, and whether it can be used.
 pub type WorkerReady = (String, Result<(), String>);
 
+/// A connection, and how its initialisation ended.
+type Initialised = (Arc<Link>, Result<(), String>);
+
 /// One worker.
 #[derive(Debug)]
 pub(super) struct Slot {
@@ -89,7 +92,7 @@ pub(super) struct Slots {
     placing: Placing,
     node_syms: Vec<Sym>,
     slots: Vec<Slot>,
-    ready: (Sender<(Arc<Link>, Result<(), String>)>, Receiver<(Arc<Link>, Result<(), String>)>),
+    ready: (Sender<Initialised>, Receiver<Initialised>),
     live: Arc<Mutex<Vec<Arc<Link>>>>,
 }
 
