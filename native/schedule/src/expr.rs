@@ -3,7 +3,7 @@
 //! An expression is JSON (TOML and Elixir terms arrive as the same structure): an object with one key, the
 //! name of a combinator, an array (run in sequence), or an operation, an object with `f`. Every
 //! combinator is described in `doc/generators.md`. Parsing checks shapes, names and ranges; what
-//! depends on threads and nodes is checked by [`crate::compile`].
+//! depends on threads and nodes is checked by [`crate::compile()`].
 
 mod operation;
 mod parse;

@@ -143,7 +143,7 @@ impl Test {
     }
 }
 
-/// Only operations that pass a test. Ends, saying so, when nothing passes for [`REFUSED_MAX`] in a row.
+/// Only operations that pass a test. Ends, saying so, when 10,000 in a row do not.
 #[derive(Debug)]
 pub struct Filter {
     pub(crate) test: Test,
