@@ -354,11 +354,11 @@ fn story(history: &History, walked: &Walked, element: u32) -> Story {
     let time = |position: u32| history.ops()[position as usize].time_ns;
     let until = match (fate, absent, seen.last) {
         (Fate::Stable, rank, _) | (Fate::Lost, _, rank) if rank != NONE => {
-            time(reads[rank as usize].0) + 1
+            time(reads[rank as usize].0).saturating_add(1)
         }
         _ => 0,
     };
-    let latency_ns = if known == NONE { 0 } else { (until - time(known)).max(0) };
+    let latency_ns = if known == NONE { 0 } else { until.saturating_sub(time(known)).max(0) };
     let stale = fate == Fate::Stable && missed_after_known;
     Story { element, fate, known, present: seen.last, absent, stale, latency_ns }
 }

@@ -166,7 +166,7 @@ fn judge(history: &History, cluster: &Cluster, names: &BTreeMap<&Value, Name>) -
         )
     };
     let mut result = CheckResult::new(INFO.name, verdict, reason);
-    let quiet_ns: i64 = cluster.quiet.iter().map(|window| window.1 - window.0).sum();
+    let quiet_ns: i64 = cluster.quiet.iter().map(|window| window.1.saturating_sub(window.0)).sum();
     let counts = [
         ("names", names.len() as u64),
         ("names-registered", registered as u64),
@@ -249,7 +249,7 @@ fn check_windows(cluster: &Cluster, key: &Value, name: &Name, found: &mut Findin
             found.owner_changes += 1;
             let from = a.completion.time_ns.max(b.completion.time_ns);
             let to = a_last.invoke.time_ns.min(b_last.invoke.time_ns);
-            let both = match to - from {
+            let both = match to.saturating_sub(from) {
                 ns if ns > 0 => format!("both were seen for {:.3} s", ns as f64 / 1e9),
                 _ => "the first was not seen again".to_owned(),
             };
@@ -268,9 +268,9 @@ fn double_ownership_ns(name: &Name) -> i64 {
     let mut seen: Vec<(i64, i64)> = name.owners().into_values().collect();
     seen.sort_unstable();
     let mut longest = 0;
-    let mut last_until = i64::MIN;
+    let mut last_until: i64 = 0;
     for (from, to) in seen {
-        longest = longest.max(last_until.min(to) - from);
+        longest = longest.max(last_until.min(to).saturating_sub(from));
         last_until = last_until.max(to);
     }
     longest.max(0)
