@@ -91,6 +91,51 @@ fn main() {
         bytes_through / bytes_direct
     );
     precision(&plane, &mut through[0]);
+    drop((through, direct, plane));
+    boundary();
+}
+
+/// Holds of a length on both sides of the tick boundary (T = 4 s, I = 4), on four pairs at once: certainly
+/// below T - 2T/I and certainly above T + T/I, by 100 ms.
+fn boundary() {
+    let plane = TestPlane::start();
+    let shorts: Vec<String> = (1..=8).map(|n| format!("n{n}")).collect();
+    let ports: Vec<(&str, u16)> = shorts
+        .iter()
+        .map(|short| (short.as_str(), plane.client.add_node(short).unwrap()))
+        .collect();
+    let mut nodes = Node::start_many(&ports);
+    let pairs: Vec<(usize, usize)> = vec![(0, 1), (2, 3), (4, 5), (6, 7)];
+    let links: Vec<_> = pairs.iter().flat_map(|&(a, b)| both(&shorts[a], &shorts[b])).collect();
+    let mut fault = 0;
+    for (name, length_ns) in [("below", 1_900_000_000u64), ("above", 5_100_000_000)] {
+        let (mut down, mut longest_ns) = (0, 0);
+        for _ in 0..5 {
+            for &(a, b) in &pairs {
+                nodes[a].connect(&shorts[b]);
+                nodes[a].clear();
+                nodes[b].clear();
+            }
+            fault += 1;
+            let start_ns = monotonic_ns() + 50_000_000;
+            let client = &plane.client;
+            let (applied, healed) = thread::scope(|scope| {
+                let heal = scope.spawn(move || client.heal(fault, Some(start_ns + length_ns)));
+                let apply = client.apply(fault, &links, None, &FaultKind::Hold, Some(start_ns));
+                (apply.unwrap(), heal.join().unwrap().unwrap())
+            });
+            longest_ns = longest_ns.max(healed.monotonic_ns - applied.monotonic_ns);
+            for node in &mut nodes {
+                // What the node was to notice by then has reached its watcher.
+                node.eval("timer:sleep(50)");
+                down += usize::from(node.seen().contains("nodedown"));
+            }
+        }
+        println!(
+            "holds certainly {name} the tick boundary (at most {:.3} s): {down} of 40 sides saw a nodedown",
+            longest_ns as f64 / 1e9
+        );
+    }
 }
 
 /// 500 faults, 4 ms apart, while calls run on another pair's link.
