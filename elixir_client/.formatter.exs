@@ -1,4 +1,8 @@
 [
-  inputs: ["{mix,.formatter}.exs", "{lib,test}/**/*.{ex,exs}", "../test/systems/**/*.{ex,exs}"],
+  inputs: [
+    "{mix,.formatter}.exs",
+    "{lib,test,bench}/**/*.{ex,exs}",
+    "../test/systems/**/*.{ex,exs}"
+  ],
   export: [locals_without_parens: []]
 ]

@@ -55,7 +55,7 @@ explain({Name, {"no such file or directory", File}}) ->
     [File, " is not in the code path; is ", atom_to_list(Name),
      " compiled, and its ebin directory among cluster.code_paths?"];
 explain({_, {bad_return, {{Module, start, _}, {'EXIT', {Reason, _Stack}}}}}) ->
-    [atom_to_list(Module), ":start/2 crashed: ", format(Reason)];
+    [module(Module), ":start/2 crashed: ", format(Reason)];
 explain({_, {{shutdown, {failed_to_start_child, Child, Reason}}, _}}) ->
     ["its child ", format(Child), " failed to start: ", format(Reason)];
 explain({_, Reason}) ->
@@ -95,4 +95,19 @@ abort(Message) ->
     io:put_chars(standard_error, ["fuzz_dist: cannot boot ", atom_to_list(node()), ": ", Message, "\n"]),
     erlang:halt(1).
 
-format(Term) -> io_lib:format("~0tp", [Term]).
+module(Module) ->
+    Name = atom_to_list(Module),
+    case lists:prefix("Elixir.", Name) of
+        true -> lists:nthtail(7, Name);
+        false -> Name
+    end.
+
+%% An exception of Elixir is a map; its message is what people want to read.
+format(#{'__exception__' := true, '__struct__' := Module} = Exception) ->
+    try [module(Module), ": ", 'Elixir.Exception':message(Exception)]
+    catch _:_ -> io_lib:format("~0tp", [Exception])
+    end;
+format({#{'__exception__' := true} = Exception, Stack}) when is_list(Stack) ->
+    format(Exception);
+format(Term) ->
+    io_lib:format("~0tp", [Term]).

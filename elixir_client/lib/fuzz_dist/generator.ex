@@ -162,9 +162,9 @@ defmodule FuzzDist.Generator do
   @spec synchronize(t()) :: t()
   def synchronize(generator), do: %{"synchronize" => generator}
 
-  @doc "`first`, then, when all threads are free, `second`."
-  @spec then(t(), t()) :: t()
-  def then(first, second), do: %{"then" => [first, second]}
+  @doc "`first`, then, when all threads are free, `second` (`then` of the language; Kernel has that name)."
+  @spec and_then(t(), t()) :: t()
+  def and_then(first, second), do: %{"then" => [first, second]}
 
   @doc "A copy of its own for each thread."
   @spec each_thread(t()) :: t()

@@ -65,7 +65,7 @@ defmodule FuzzDist.Project do
     Code.compile_file(path)
   rescue
     error ->
-      text = Exception.format(:error, error, __STACKTRACE__)
+      text = Exception.format_banner(:error, error, __STACKTRACE__)
       reraise InputError, [message: "#{path} does not compile: #{text}"], __STACKTRACE__
   end
 
