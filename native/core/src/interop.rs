@@ -153,20 +153,15 @@ struct Records {
     /// Where each begins, in bytes.
     offsets: Vec<usize>,
     notices: Vec<String>,
-    /// Position and `:index` of the first record whose index is another than its position.
-    renumbered: Option<(usize, i64)>,
+    numbering: Numbering,
     without_f_count: usize,
 }
 
 impl Records {
     fn push(&mut self, draft: draft::Draft, offset: usize) -> Result<(), ShapeError> {
         let position = self.ops.len();
-        if let Some(index) = draft.index
-            && index >= 0
-            && index != position as i64
-            && self.renumbered.is_none()
-        {
-            self.renumbered = Some((position, index));
+        if let Some(index) = draft.index.filter(|&index| index >= 0) {
+            self.numbering.see(position, index);
         }
         self.without_f_count += usize::from(draft.f.is_none());
         self.ops.push(draft.finish()?);
@@ -175,12 +170,48 @@ impl Records {
     }
 }
 
+/// Whether the indices of the file are the positions of the records: kept so that parts of a file can be
+/// read before it is known how many records precede them.
+#[derive(Debug, Default, Clone, Copy)]
+struct Numbering {
+    /// Position and `:index` of the first record that has one.
+    first: Option<(usize, i64)>,
+    /// The first that is at another distance from its position than the first one.
+    odd: Option<(usize, i64)>,
+}
+
+impl Numbering {
+    fn see(&mut self, position: usize, index: i64) {
+        match self.first {
+            None => self.first = Some((position, index)),
+            Some((first, first_index)) => {
+                let expected = first_index.checked_add((position - first) as i64);
+                if self.odd.is_none() && expected != Some(index) {
+                    self.odd = Some((position, index));
+                }
+            }
+        }
+    }
+
+    /// Position and `:index` of the first record whose index is another than its position.
+    fn renumbered(&self) -> Option<(usize, i64)> {
+        self.first.filter(|&(position, index)| index != position as i64).or(self.odd)
+    }
+
+    /// What is known when the records of `next` follow `count` records of these.
+    fn join(&mut self, next: Numbering, count: usize) {
+        for (position, index) in [next.first, next.odd].into_iter().flatten() {
+            self.see(position + count, index);
+        }
+    }
+}
+
 fn finish(source: &Source<'_>, records: Records, format: Format) -> Result<Loaded, LoadError> {
-    let Records { ops, offsets, mut notices, renumbered, without_f_count } = records;
+    let Records { ops, offsets, mut notices, numbering, without_f_count } = records;
     if ops.is_empty() {
         return Err(LoadError::Empty { path: source.name.to_owned() });
     }
-    if let Some((position, index)) = renumbered {
+    if let Some((position, index)) = numbering.renumbered() {
         notices.push(format!(
             "{}: records are numbered by position from 0; the first whose :index differs is record \
              {position} at line {} (:index {index})",

@@ -132,7 +132,7 @@ impl Draft {
             process: self.process.ok_or(ShapeError::NoProcess)?,
             f: match self.f {
                 Some(f) => f,
-                None => no_f(),
+                None => Sym::new(NO_F),
             },
             value: self.value,
             error: self.error,
@@ -157,9 +157,7 @@ impl Draft {
 }
 
 /// What stands for a missing `:f`; written back as `nil`.
-pub(super) fn no_f() -> Sym {
-    Sym::new("nil")
-}
+pub(super) const NO_F: &str = "nil";
 
 fn key_name(key: Key) -> &'static str {
     match key {

@@ -1,5 +1,7 @@
 //! Histories in EDN: one map a line, one vector or list of maps, or records of `jepsen.history`.
 
+use std::collections::BTreeMap;
+
 use super::Records;
 use super::draft::{Draft, Key};
 use super::edn::{ParseError, Parsed, Parser, Problem};
@@ -7,26 +9,99 @@ use super::error::{LoadError, ShapeError, Source, shown};
 use crate::op::OpType;
 use crate::value::Value;
 
+/// A text is read in parts, at the same time, from this size on.
+const PART_BYTES_MIN: usize = 1 << 20;
+/// More parts than this gain nothing: memory is what they wait for.
+const PARTS_MAX: usize = 4;
+
 /// Reads every operation of the text.
 pub(super) fn read(source: &Source<'_>) -> Result<Records, LoadError> {
-    let mut reader = Reader { parser: Parser::new(source.text), records: Records::default() };
-    // About 75 bytes a record: little is copied while the vectors grow, and little is reserved in vain.
-    reader.records.ops.reserve(source.text.len() / 128);
-    reader.records.offsets.reserve(source.text.len() / 128);
-    if let Err(error) = reader.all() {
-        return Err(source.error(*error, reader.records.ops.len()));
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let part_count = (source.text.len() / PART_BYTES_MIN).min(threads).min(PARTS_MAX);
+    if let Some(counted) = read_parts(source.text, part_count) {
+        return Ok(counted.tell(source.name));
     }
-    let Reader { parser, mut records, .. } = reader;
-    for (tag, count) in parser.dropped_tags {
+    let mut reader = Reader::new(source.text);
+    match reader.all() {
+        Ok(()) => Ok(reader.done().tell(source.name)),
+        Err(error) => Err(source.error(*error, reader.records.ops.len())),
+    }
+}
+
+/// Reads the parts of a text that has one map a line, if it can be cut between maps. A cut may also hit
+/// the inside of a string or a map of several lines; then the part before it ends too early, which is
+/// an error, and the text is read as a whole.
+pub(super) fn read_parts(text: &str, part_count: usize) -> Option<Counted> {
+    if part_count < 2 || text.trim_start().starts_with(['[', '(']) {
+        return None;
+    }
+    let mut cuts = vec![0];
+    for part in 1..part_count {
+        let bytes = text.as_bytes();
+        let from = (text.len() / part_count * part).max(*cuts.last()?);
+        let next = bytes[from..].windows(2).position(|pair| pair == b"\n{" || pair == b"\n#")?;
+        cuts.push(from + next + 1);
+    }
+    let ends = cuts.iter().skip(1).copied().chain([text.len()]);
+    let parts: Vec<(usize, &str)> =
+        cuts.iter().copied().zip(ends).map(|(start, end)| (start, &text[start..end])).collect();
+    let read_part = |part: &str| {
+        let mut reader = Reader::new(part);
+        reader.lines().ok().map(|()| reader.done())
+    };
+    let counted: Vec<Option<Counted>> = std::thread::scope(|scope| {
+        let others: Vec<_> =
+            parts[1..].iter().map(|(_, part)| scope.spawn(move || read_part(part))).collect();
+        let first = read_part(parts[0].1);
+        let others = others.into_iter().map(|thread| thread.join().ok().flatten());
+        std::iter::once(first).chain(others).collect()
+    });
+    let mut whole: Option<Counted> = None;
+    for (counted, (start, _)) in counted.into_iter().zip(&parts) {
+        let counted = counted?;
+        match &mut whole {
+            None => whole = Some(counted),
+            Some(whole) => whole.join(counted, *start),
+        }
+    }
+    whole
+}
+
+/// Records, and what else was seen while reading them.
+pub(super) struct Counted {
+    records: Records,
+    dropped_tags: BTreeMap<String, usize>,
+    ratio_count: usize,
+}
+
+impl Counted {
+    /// Adds the records of the part that begins at `start`.
+    fn join(&mut self, mut next: Counted, start: usize) {
+        let records = &mut self.records;
+        records.numbering.join(next.records.numbering, records.ops.len());
+        records.without_f_count += next.records.without_f_count;
+        records.ops.append(&mut next.records.ops);
+        records.offsets.extend(next.records.offsets.iter().map(|offset| offset + start));
+        for (tag, count) in next.dropped_tags {
+            *self.dropped_tags.entry(tag).or_default() += count;
+        }
+        self.ratio_count += next.ratio_count;
+    }
+
+    /// The records, with a notice of everything that was changed.
+    pub(super) fn tell(self, name: &str) -> Records {
+        let mut records = self.records;
+        for (tag, count) in self.dropped_tags {
+            records
+                .notices
+                .push(format!("{name}: {count} values were read without their tag #{tag}"));
+        }
+        if self.ratio_count > 0 {
+            let count = self.ratio_count;
+            records.notices.push(format!("{name}: {count} ratios were read as floats"));
+        }
         records
-            .notices
-            .push(format!("{}: {count} values were read without their tag #{tag}", source.name));
     }
-    if parser.ratio_count > 0 {
-        let count = parser.ratio_count;
-        records.notices.push(format!("{}: {count} ratios were read as floats", source.name));
-    }
-    Ok(records)
 }
 
 struct Reader<'a> {
@@ -34,20 +109,37 @@ struct Reader<'a> {
     records: Records,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(text: &'a str) -> Reader<'a> {
+        let mut records = Records::default();
+        // About 100 bytes a record: little moves while the vectors grow, little is reserved in vain.
+        records.ops.reserve(text.len() / 128);
+        records.offsets.reserve(text.len() / 128);
+        Reader { parser: Parser::new(text), records }
+    }
+
+    fn done(self) -> Counted {
+        let Reader { parser, records } = self;
+        let (dropped_tags, ratio_count) = (parser.dropped_tags, parser.ratio_count);
+        Counted { records, dropped_tags, ratio_count }
+    }
+
     fn all(&mut self) -> Parsed<()> {
         self.parser.skip_blank()?;
         match self.parser.peek() {
             Some(b'[') => self.collection(b']', "the vector of operations"),
             Some(b'(') => self.collection(b')', "the list of operations"),
-            _ => {
-                while self.parser.peek().is_some() {
-                    self.operation()?;
-                    self.parser.skip_blank()?;
-                }
-                Ok(())
-            }
+            _ => self.lines(),
         }
+    }
+
+    fn lines(&mut self) -> Parsed<()> {
+        self.parser.skip_blank()?;
+        while self.parser.peek().is_some() {
+            self.operation()?;
+            self.parser.skip_blank()?;
+        }
+        Ok(())
     }
 
     fn collection(&mut self, close: u8, what: &'static str) -> Parsed<()> {

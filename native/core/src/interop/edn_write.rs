@@ -7,7 +7,7 @@
 
 use std::io::{self, Write};
 
-use super::draft::no_f;
+use super::draft::NO_F;
 use crate::etf::names::{NameCache, with_names};
 use crate::history::History;
 use crate::op::{Op, Process};
@@ -47,7 +47,7 @@ pub fn write_edn_op(op: &Op, out: &mut Vec<u8>) {
             Process::Named(name) => keyword(name, names, out),
         }
         out.extend_from_slice(b", :f ");
-        if op.f == no_f() {
+        if names.text(op.f) == NO_F {
             out.extend_from_slice(b"nil");
         } else {
             keyword(op.f, names, out);

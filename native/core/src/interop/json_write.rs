@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 
-use super::draft::no_f;
+use super::draft::NO_F;
 use super::edn_of_value;
 use super::json_read::{EDN_KEY, canonical_integer};
 use crate::history::History;
@@ -45,7 +45,7 @@ pub fn write_jsonl_op(op: &Op, out: &mut Vec<u8>) {
         Process::Named(name) => bare_name(name.as_str(), out),
     }
     out.extend_from_slice(b",\"f\":");
-    if op.f == no_f() {
+    if op.f == NO_F {
         out.extend_from_slice(b"null");
     } else {
         bare_name(op.f.as_str(), out);

@@ -228,6 +228,49 @@ fn nesting_is_bounded() {
     assert!(refused(json.as_bytes()).contains("recursion limit"));
 }
 
+/// As `read` does for a text that is large enough, but for one of any size.
+fn in_parts(text: &str, part_count: usize) -> Option<Records> {
+    edn_history::read_parts(text, part_count).map(|counted| counted.tell("h"))
+}
+
+#[test]
+fn a_text_read_in_parts_is_the_same() {
+    let mut text = String::new();
+    for i in 0..200 {
+        let error = if i % 7 == 0 { ", :error #tag 1/3" } else { "" };
+        text.push_str(&format!("{{:index {i}, :type :invoke, :process {i}, :f :r{error}}}\n"));
+    }
+    let source = error::Source { name: "h", text: &text };
+    let whole = edn_history::read(&source).unwrap();
+    for part_count in 2..6 {
+        let parts = in_parts(&text, part_count).unwrap();
+        assert_eq!(parts.ops, whole.ops);
+        assert_eq!(parts.offsets, whole.offsets);
+        assert_eq!(parts.notices, whole.notices);
+        assert_eq!(parts.numbering.renumbered(), None);
+    }
+    // An index that leaves the row is told wherever it stands.
+    for wrong in [0, 1, 99, 100, 101, 150, 199] {
+        let text = text.replace(&format!(":index {wrong},"), ":index 700,");
+        for part_count in [2, 3] {
+            let parts = in_parts(&text, part_count).unwrap();
+            assert_eq!(parts.numbering.renumbered(), Some((wrong, 700)), "{wrong}");
+        }
+    }
+}
+
+#[test]
+fn a_text_that_cannot_be_cut_is_read_as_a_whole() {
+    let inside = "{:type :invoke :process 0 :f :r :value \"\n{:type :ok\n{\n{\n{:type\n{\"}\n";
+    assert!(in_parts(inside, 2).is_none());
+    assert_eq!(read(inside).history.len(), 1);
+    let discarded = "{:type :invoke :process 0 :f :r}\n#_\n{:type :nonsense}\n";
+    assert!(in_parts(discarded, 2).is_none_or(|parts| parts.ops.len() == 1));
+    for text in ["[{:type :ok}\n{:type :ok}]", "{:type :ok}", ""] {
+        assert!(in_parts(text, 2).is_none());
+    }
+}
+
 #[test]
 fn json_lines_and_arrays() {
     let lines = "{\"index\":0,\"type\":\"invoke\",\"process\":0,\"f\":\"txn\",\"value\":[[\":append\",\"x\",1]]}\n\
@@ -310,7 +353,7 @@ fn hard() -> History {
     }
     let nemesis = Process::Named(Sym::new("odd process"));
     ops.push(Op::new(-1, nemesis, OpType::Info, Sym::new("odd f"), Value::Nil));
-    ops.push(Op::new(-1, Process::observer(), OpType::Info, draft::no_f(), Value::Nil));
+    ops.push(Op::new(-1, Process::observer(), OpType::Info, Sym::new(draft::NO_F), Value::Nil));
     History::new(ops).unwrap()
 }
 
