@@ -46,10 +46,6 @@ impl Numbering {
         &self.values[number as usize]
     }
 
-    /// How many values.
-    pub fn len(&self) -> usize {
-        self.values.len()
-    }
 
     /// The values by number.
     pub fn into_values(self) -> Vec<Value> {
