@@ -58,6 +58,8 @@ pub enum WorkerEvent {
     Up(Arc<Link>),
     /// It answered these.
     Done(Vec<WireDone>),
+    /// It sent this back: for measuring the bare websocket.
+    Echo(Arc<Link>, Value),
     /// Its connection ended; whatever it has not answered, it never will.
     Down(Arc<Link>),
 }
@@ -314,7 +316,8 @@ fn receive(term: Value, link: &Arc<Link>, shared: &Shared) -> Result<(), message
         ("done", _) => {
             drop(shared.workers.send(WorkerEvent::Done(decode_done(&term)?)));
         }
-        ("reply" | "pong" | "nodes" | "echo", _) => link.answer(&term),
+        ("reply" | "pong" | "nodes", _) => link.answer(&term),
+        ("echo", _) => drop(shared.workers.send(WorkerEvent::Echo(Arc::clone(link), term))),
         ("event", [_, kind, detail, monotonic, wall]) => {
             let (Some(kind), Some(monotonic), Some(wall_ns)) =
                 (kind.as_sym(), monotonic.as_int(), wall.as_int())

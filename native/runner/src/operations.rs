@@ -133,7 +133,8 @@ impl Operations {
             match self.inbox.recv_timeout(left.min(Duration::from_millis(100))) {
                 Ok(WorkerEvent::Up(link)) => self.slots.initialise(&link),
                 Ok(WorkerEvent::Down(link)) => drop(self.slots.down(&link)),
-                Ok(WorkerEvent::Done(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(WorkerEvent::Done(_) | WorkerEvent::Echo(..))
+                | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(agents_gone()),
             }
             for (name, ready) in self.slots.take_ready() {
@@ -230,6 +231,7 @@ impl Operations {
                 }
             }
             WorkerEvent::Up(link) => self.slots.initialise(&link),
+            WorkerEvent::Echo(..) => {}
             WorkerEvent::Down(link) => {
                 if self.slots.down(&link) {
                     self.lost(generator, &link);
