@@ -20,7 +20,7 @@ defmodule FuzzDist.Command do
           complain(Exception.message(error), @bad_input)
 
         error ->
-          complain(ours(Exception.format(:error, error, __STACKTRACE__)), @ours)
+          unexpected(error, __STACKTRACE__)
       catch
         kind, reason -> complain(ours(Exception.format(kind, reason, __STACKTRACE__)), @ours)
       end
@@ -28,6 +28,12 @@ defmodule FuzzDist.Command do
     # A task that succeeds returns, so that it can be part of an alias.
     if status == 0, do: :ok, else: exit({:shutdown, status})
   end
+
+  # Whoever reads our output has gone (`| head`): nothing to tell, and nobody to tell it.
+  defp unexpected(%ErlangError{original: :terminated}, _stacktrace), do: 0
+
+  defp unexpected(error, stacktrace),
+    do: complain(ours(Exception.format(:error, error, stacktrace)), @ours)
 
   defp complain(message, status) do
     Mix.shell().error("fuzz_dist: " <> message)

@@ -94,9 +94,18 @@ defmodule FuzzDist.Project do
   end
 
   defp project_modules do
-    app = Mix.Project.config()[:app]
-    _ = Application.load(app)
-    Application.spec(app, :modules) || []
+    Enum.flat_map(apps(), fn app ->
+      _ = Application.load(app)
+      Application.spec(app, :modules) || []
+    end)
+  end
+
+  # Of an umbrella, all it has.
+  defp apps do
+    case Mix.Project.apps_paths() do
+      nil -> List.wrap(Mix.Project.config()[:app])
+      paths -> paths |> Map.keys() |> Enum.sort()
+    end
   end
 
   @doc false
@@ -109,7 +118,7 @@ defmodule FuzzDist.Project do
 
     env =
       for {name, value} <- cluster[:env] || %{},
-          into: %{"FUZZ_DIST_APP" => to_string(Mix.Project.config()[:app])},
+          into: %{"FUZZ_DIST_APP" => Enum.join(apps(), ",")},
           do: {to_string(name), value}
 
     spec

@@ -21,7 +21,7 @@ defmodule Mix.Tasks.FuzzDist.Run do
 
     * `--seed N` – where every random draw comes from; printed by every run
     * `--time-limit SECONDS` – length of the main phase
-    * `--nodes N` – how many nodes
+    * `--nodes N` – how many nodes, or their names with commas between
     * `--concurrency N` – logical processes: a number, or `2n` for two for each node
     * `--rate N` – operations a second in total
     * `--schedule FILE` – run these faults (a `schedule.json`) instead of drawing some
@@ -65,7 +65,7 @@ defmodule Mix.Tasks.FuzzDist.Run do
   @switches [
     seed: :integer,
     time_limit: :float,
-    nodes: :integer,
+    nodes: :string,
     concurrency: :string,
     rate: :float,
     schedule: :string,
