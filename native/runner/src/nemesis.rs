@@ -132,10 +132,8 @@ fn timeline(schedule: &FaultSchedule) -> Vec<Due> {
     for (i, fault) in schedule.faults.iter().enumerate() {
         let end_ns = fault.start_ns + fault.duration_ns;
         due.push((fault.start_ns, Action::Start, i));
-        if fault.kind.plane() == Plane::Link {
-            let sample_ns = end_ns.saturating_sub(SAMPLE_AHEAD_NS.min(fault.duration_ns / 2));
-            due.push((sample_ns, Action::Sample, i));
-        }
+        let sample_ns = end_ns.saturating_sub(SAMPLE_AHEAD_NS.min(fault.duration_ns / 2));
+        due.push((sample_ns, Action::Sample, i));
         due.push((end_ns, Action::Heal, i));
     }
     due.sort_unstable();
@@ -414,7 +412,7 @@ impl Nemesis {
                     nemesis.reporter.line(&format!("setup of {node} after its restart: {reason}"));
                 }
             }
-            if fault.kind.plane() == Plane::Link && fault.port.is_none() && !nemesis.stop.is_set() {
+            if fault.port.is_none() && !nemesis.stop.is_set() {
                 nemesis.settle();
                 nemesis.heed(nemesis.mesh.record_connectivity(&nemesis.recorder, fault.id, &[]));
             }
@@ -505,6 +503,7 @@ mod tests {
             vec![
                 (500, Action::Start, 1),
                 (1000, Action::Start, 0),
+                (1350, Action::Sample, 1),
                 (1500, Action::Heal, 1),
                 (2850, Action::Sample, 0),
                 (3000, Action::Heal, 0),
