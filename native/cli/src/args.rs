@@ -100,6 +100,9 @@ pub struct Overrides {
     /// Operations a second, all processes together.
     #[arg(long, value_name = "PER_SECOND", value_parser = per_second)]
     pub rate: Option<f64>,
+    /// Faults of this profile instead of the spec's (see config/nemesis).
+    #[arg(long, value_name = "FILE")]
+    pub nemesis: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -213,6 +213,28 @@ fn flags_replace_what_the_spec_says() {
 }
 
 #[test]
+fn profiles_replace_the_faults_of_a_spec() {
+    let scene = Scene::new();
+    // With the kernel's own tick time of a minute a partition around it would fill most of the test.
+    let spec = SPEC.replace("time_limit_s = 5", "time_limit_s = 600");
+    scene.write("t.toml", format!("{spec}[cluster]\nnet_ticktime_s = 4\n"));
+    let folder = common::root().join("config/nemesis");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let profile = entry.unwrap().path();
+        let profile = profile.to_str().unwrap();
+        let arguments =
+            ["schedule", "t.toml", "--seed", "1", "--faults-only", "--nemesis", profile];
+        let ended = scene.run(&arguments);
+        assert_eq!(ended.code, Some(0), "{profile}: {ended:?}");
+        let faults = one_object(&ended.stdout)["faults"].as_array().unwrap().len();
+        assert!(faults > 10, "{profile} gives {faults} faults in ten minutes");
+    }
+    scene.write("p.toml", "[nemesis]\n[[nemesis.faults]]\nkind = \"hold\"\nport = \"x\"\n");
+    let ended = scene.run(&["schedule", "t.toml", "--nemesis", "p.toml"]);
+    common::assert_refused(&ended, &["nemesis.faults[0].port", "unknown port `x`"]);
+}
+
+#[test]
 fn the_doctor_tries_what_it_tells() {
     let scene = Scene::new();
     let ended = scene.run(&["doctor", "--json"]);

@@ -19,7 +19,7 @@ mod tests;
 
 pub use emit::to_toml;
 pub use error::{Problem, SpecError};
-pub use load::{LoadedSpec, load, parse, parse_unvalidated};
+pub use load::{LoadedSpec, load, load_profile, parse, parse_unvalidated};
 pub use validate::{CONCURRENCY_MAX, NODES_MAX, validate};
 
 use std::collections::BTreeMap;

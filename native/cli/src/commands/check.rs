@@ -33,6 +33,7 @@ pub fn run(args: &CheckArgs, no_color: bool) -> Result<u8, CliError> {
     let budget = Budget {
         time: args.time_limit.map(Duration::from_secs_f64),
         memory_bytes: args.memory_limit.map(|mib| mib << 20),
+        ..Budget::default()
     };
     let composed = checker::check_all(&history, std::slice::from_ref(&spec), &budget);
     // Composed for its handling of panics; of one checker, the part says all.

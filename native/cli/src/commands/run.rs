@@ -25,7 +25,7 @@ pub fn run(args: &RunArgs, no_color: bool) -> Result<u8, CliError> {
 /// The spec of a file with the flags over it, validated as a whole.
 pub fn load(file: &Path, overrides: &Overrides) -> Result<Spec, CliError> {
     let mut spec = spec::load(file).map_err(CliError::input)?.spec;
-    if apply(&mut spec, overrides) {
+    if apply(&mut spec, overrides)? {
         spec::validate(&spec).map_err(|error| {
             let problems: Vec<String> = error
                 .problems()
@@ -42,7 +42,7 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<Spec, CliError> {
 }
 
 /// Whether anything was replaced.
-fn apply(spec: &mut Spec, overrides: &Overrides) -> bool {
+fn apply(spec: &mut Spec, overrides: &Overrides) -> Result<bool, CliError> {
     let before = spec.clone();
     if let Some(seed) = overrides.seed {
         spec.seed = Some(seed);
@@ -62,7 +62,10 @@ fn apply(spec: &mut Spec, overrides: &Overrides) -> bool {
     if let Some(rate) = overrides.rate {
         spec.rate = Some(rate);
     }
-    before != *spec
+    if let Some(profile) = &overrides.nemesis {
+        spec.nemesis = spec::load_profile(profile).map_err(CliError::input)?;
+    }
+    Ok(before != *spec)
 }
 
 /// Runs a resolved test and tells how it ended.

@@ -13,7 +13,7 @@ use toml::de::DeTable;
 use super::error::{Problem, SpecError};
 use super::validate::{self, Wrong};
 use super::walk::{self, Walk};
-use super::{Spec, suggest};
+use super::{NemesisSpec, Spec, suggest};
 
 /// More than any spec needs; what is longer is another kind of file.
 const SPEC_BYTES_MAX: u64 = 4 << 20;
@@ -37,6 +37,36 @@ pub fn load(path: &Path) -> Result<LoadedSpec, SpecError> {
         anchor(&mut spec, &folder);
     }
     Ok(LoadedSpec { spec, text })
+}
+
+/// Reads a profile: a TOML file with a `[nemesis]` table and nothing else, which replaces that of a spec. What
+/// it means depends on the spec (nodes, ports), so the whole is to be validated afterwards.
+pub fn load_profile(path: &Path) -> Result<NemesisSpec, SpecError> {
+    let file = path.display().to_string();
+    let text = read(path, &file)?;
+    let spec = parse_unvalidated(&text, &file)?;
+    let document = DeTable::parse(&text).map_err(|error| syntax(&text, &file, &error))?;
+    let other: Vec<Problem> = document
+        .get_ref()
+        .keys()
+        .filter(|key| key.get_ref() != "nemesis")
+        .map(|key| Problem {
+            place: Some(place_of(&text, key.span().start)),
+            key: key.get_ref().to_string(),
+            message: "a profile of faults holds only [nemesis]".into(),
+        })
+        .collect();
+    if !other.is_empty() || document.get_ref().is_empty() {
+        let key = String::new();
+        let message = "holds no [nemesis]: not a profile of faults".to_owned();
+        let empty = vec![Problem { place: None, key, message }];
+        return Err(wrong(&file, if other.is_empty() { empty } else { other }));
+    }
+    let mut spec = spec;
+    if let Some(folder) = std::path::absolute(path).ok().as_deref().and_then(Path::parent) {
+        anchor(&mut spec, folder);
+    }
+    Ok(spec.nemesis)
 }
 
 /// Makes code paths, programs with a slash and the schedule absolute: in a spec they are relative to its

@@ -372,6 +372,38 @@ fn files_that_are_no_spec_are_named() {
 }
 
 #[test]
+fn every_profile_is_one_and_fits_a_spec() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/nemesis");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let mut spec = parse(SMALLEST, "t").unwrap();
+        spec.nemesis = load_profile(&path).unwrap();
+        assert!(!spec.nemesis.faults.is_empty(), "{path:?}");
+        if let Err(error) = validate(&spec) {
+            panic!("{path:?}: {error}");
+        }
+        count += 1;
+    }
+    assert!(count >= 4, "{count} profiles");
+}
+
+#[test]
+fn what_is_no_profile_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p.toml");
+    for (text, wanted) in [
+        ("nodes = 3\n[nemesis]\n", "p.toml:1:1: nodes: a profile of faults holds only [nemesis]"),
+        ("", "holds no [nemesis]"),
+        ("[nemesis]\nintervall_s = 3", "p.toml:2:1: nemesis.intervall_s: unknown key"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let message = load_profile(&path).unwrap_err().to_string();
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
 fn paths_are_relative_to_the_spec() {
     let folder = tempfile::tempdir().unwrap();
     let root = std::fs::canonicalize(folder.path()).unwrap();
