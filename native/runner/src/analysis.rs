@@ -18,17 +18,20 @@ use crate::request::{RunError, RunOutcome};
 /// Time for all checkers together; past it they answer `unknown`.
 const CHECK_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(600);
 
-/// Checks a stored run with its own checkers, or with others, and writes its report anew.
+/// Checks a stored run with its own checkers and writes its report anew; or with others, and then leaves
+/// its files as they are: they tell the verdict of the run, not of a question about it.
 pub fn analyze(run_dir: &Path, checkers: Option<Vec<CheckerSpec>>) -> Result<RunOutcome, RunError> {
-    analyze_with(run_dir, checkers, &BTreeMap::new())
+    analyze_with(run_dir, checkers, "fuzz_dist", &BTreeMap::new())
 }
 
-/// As [`analyze`], with versions that only the live run knew.
+/// As [`analyze`], with what only the live run knew: how this program was called, and versions.
 pub(crate) fn analyze_with(
     run_dir: &Path,
     checkers: Option<Vec<CheckerSpec>>,
+    program: &str,
     versions: &BTreeMap<String, String>,
 ) -> Result<RunOutcome, RunError> {
+    let own_checkers = checkers.is_none();
     let files = RunDir::at(run_dir);
     let spec_file = files.spec();
     let text = std::fs::read_to_string(&spec_file).map_err(|e| {
@@ -49,13 +52,14 @@ pub(crate) fn analyze_with(
 
     let interrupted = interruption(&history);
     let result = check(&spec, &schedule, &history, checkers, interrupted.as_deref())?;
-    let replay_command = format!("fuzz_dist replay {}", run_dir.display());
     let mut notes = Vec::new();
     if !completed(&history) && interrupted.is_none() {
         notes.push(String::from(
-            "the run did not come to its end: the verdict is about the part that was recorded",
+            "the run did not come to its end, it was killed: the verdict is about what was recorded until \
+             then",
         ));
     }
+    let replay_command = format!("{program} replay {}", run_dir.display());
     let info = RunInfo {
         name: spec.name.clone(),
         run_id: header.run.clone(),
@@ -79,17 +83,21 @@ pub(crate) fn analyze_with(
         torn,
         ..RunInfo::default()
     };
-    export_edn(&files, &history)?;
-    let written = fuzz_dist_report::write(run_dir, &info, &history, &schedule, &result);
-    let written = written.map_err(|e| RunError::Internal(e.to_string()))?;
-    let summary = &written.summary;
-    let explanation = fuzz_dist_report::explain(&info, summary, &history, &result, false);
+    let (summary, report) = if own_checkers {
+        export_edn(&files, &history)?;
+        let written = fuzz_dist_report::write(run_dir, &info, &history, &schedule, &result)
+            .map_err(|e| RunError::Internal(e.to_string()))?;
+        (written.summary, Some(written.report))
+    } else {
+        (fuzz_dist_report::analyse(&history, &schedule), None)
+    };
+    let explanation = fuzz_dist_report::explain(&info, &summary, &history, &result, false);
     Ok(RunOutcome {
         run_dir: run_dir.to_owned(),
         verdict: result.verdict,
         result,
         explanation,
-        report: Some(written.report),
+        report,
         replay_command,
         seed: header.seed.0,
     })

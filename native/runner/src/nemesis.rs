@@ -163,6 +163,8 @@ impl Nemesis {
                     .take()
                     .map_or(Ok(()), |one| self.heal(one, Some(at_ns), &mut watchers)),
             };
+            // A thread that has ended keeps its stack until somebody lets go of it.
+            watchers.retain(|watcher: &JoinHandle<()>| !watcher.is_finished());
             if let Err(error) = done {
                 outcome = Err(error);
                 break;
@@ -238,7 +240,7 @@ impl Nemesis {
         self.recorder.nemesis(applied_ns, "fault-applied", value)?;
         let text = summary(fault, &resolved);
         self.reporter.line(&format!("fault {}: {text}", fault.id));
-        self.active.lock().push((fault.id, text));
+        self.active.lock().push((fault.id, short(fault, &resolved)));
         self.telemetry.fault_start(fault, &resolved);
         let over = Arc::new(AtomicBool::new(false));
         let last = effects::LastLook::default();
@@ -442,6 +444,15 @@ impl Nemesis {
 /// The value of a `fault-start` record.
 fn describe(fault: &Fault, resolved: &Resolved) -> Value {
     start_value(&Fault { resolved: Some(resolved.clone()), ..fault.clone() })
+}
+
+/// `hold n1` or `hold ring`, for the status line.
+fn short(fault: &Fault, resolved: &Resolved) -> String {
+    let place = match resolved.nodes.as_slice() {
+        nodes @ ([_] | [_, _]) => nodes.join(","),
+        _ => target::name(&fault.target).to_owned(),
+    };
+    format!("{} {place}", fault.kind.name())
 }
 
 /// `hold halves: n1 | n2 n3, 5600 ms, certainly above net-tick`.

@@ -71,9 +71,11 @@ impl Phases<'_> {
         })
     }
 
-    /// Everything healed, every node up, every node seen by every other.
+    /// Everything healed, every node up, every node seen by every other; then, if final operations
+    /// follow, quiet for the rest of the time, so that a system that converges can.
     pub(crate) fn recover(
         &self,
+        plan: &Plan,
         nemesis: &Nemesis,
         mesh: &Mesh,
         cluster: &Cluster,
@@ -97,6 +99,9 @@ impl Phases<'_> {
                      (recovery_s)",
                     self.spec.recovery_s
                 ));
+            }
+            if plan.has_final_operations() {
+                self.stop.wait_until(deadline);
             }
             Ok(())
         })

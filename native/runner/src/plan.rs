@@ -117,6 +117,11 @@ impl Plan {
         Ok(Interpreter::new(compile(&self.main, &env).map_err(input)?, self.threads))
     }
 
+    /// Whether operations follow the recovery.
+    pub fn has_final_operations(&self) -> bool {
+        self.last.is_some()
+    }
+
     /// Operations after the recovery, by the processes that the threads have come to.
     pub fn final_generator(&self, processes: &[i64]) -> Result<Option<Interpreter>, RunError> {
         let Some(expr) = &self.last else { return Ok(None) };

@@ -55,7 +55,7 @@ fn last_lines(outcome: &RunOutcome, replay_command: &str, colour: bool) -> Strin
     }
     let report = match &outcome.report {
         Some(report) => report.display().to_string(),
-        None => format!("could not be written; the run is in {}", outcome.run_dir.display()),
+        None => format!("left as it is, in {}", outcome.run_dir.display()),
     };
     text += &format!("verdict  {}\n", painted(outcome.verdict, colour));
     text += &format!("why      {}\n", outcome.result.reason);
