@@ -266,6 +266,7 @@ fn main() {
             let budget = Budget {
                 time: Some(std::time::Duration::from_secs(60)),
                 memory_bytes: Some(2 << 30),
+                ..Budget::default()
             };
             reset_peak();
             let before = peak_mib();

@@ -3,20 +3,24 @@
 //! A checker that runs out answers `unknown` and says how far it got; it never guesses. Budgets are
 //! looked at every few thousand steps, so they are overrun by milliseconds, not exceeded at will.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a checker may use. `None` is without limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Budget {
     /// Wall time of one checker.
     pub time: Option<Duration>,
     /// Memory of one checker's search, beyond the history itself.
     pub memory_bytes: Option<u64>,
+    /// Set by whoever no longer wants the answer; looked at as often as the time.
+    pub cancel: Option<Arc<AtomicBool>>,
 }
 
 impl Budget {
     /// Without limits.
-    pub const UNLIMITED: Budget = Budget { time: None, memory_bytes: None };
+    pub const UNLIMITED: Budget = Budget { time: None, memory_bytes: None, cancel: None };
 
     /// Starts to count now.
     pub fn start(&self) -> Meter {
@@ -26,17 +30,19 @@ impl Budget {
             deadline: self.time.and_then(|time| now.checked_add(time)),
             memory_bytes: self.memory_bytes.unwrap_or(u64::MAX),
             time: self.time,
+            cancel: self.cancel.clone(),
         }
     }
 }
 
 /// A budget that is being used.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Meter {
     started: Instant,
     deadline: Option<Instant>,
     memory_bytes: u64,
     time: Option<Duration>,
+    cancel: Option<Arc<AtomicBool>>,
 }
 
 /// Which limit was reached.
@@ -48,11 +54,17 @@ pub enum Exhausted {
     /// The search would need more memory.
     #[error("the memory budget of {} MiB is used up", .0 >> 20)]
     Memory(u64),
+    /// Nobody waits for the answer any more.
+    #[error("the check was cancelled")]
+    Cancelled,
 }
 
 impl Meter {
-    /// Whether there is time left.
+    /// Whether there is time left, and still somebody who wants the answer.
     pub fn check_time(&self) -> Result<(), Exhausted> {
+        if self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+            return Err(Exhausted::Cancelled);
+        }
         match self.deadline {
             Some(deadline) if Instant::now() >= deadline => {
                 Err(Exhausted::Time(self.time.unwrap_or_default()))
@@ -81,7 +93,13 @@ impl Meter {
             u64::MAX => u64::MAX,
             bytes => bytes / parts.max(1) as u64,
         };
-        Meter { memory_bytes, ..*self }
+        Meter { memory_bytes, ..self.clone() }
+    }
+
+    /// A meter for a side task with limits of its own, which ends when this one is cancelled.
+    pub fn aside(&self, time: Duration, memory_bytes: u64) -> Meter {
+        let cancel = self.cancel.clone();
+        Budget { time: Some(time), memory_bytes: Some(memory_bytes), cancel }.start()
     }
 
     /// A meter for a side task that may take at most `time`, within this budget.
@@ -91,6 +109,26 @@ impl Meter {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        Meter { deadline, time: Some(time), ..*self }
+        Meter { deadline, time: Some(time), ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cancelling_reaches_every_meter_made_of_the_budget() {
+        let cancel = Arc::new(AtomicBool::new(false));
+        let meter = Budget { cancel: Some(cancel.clone()), ..Budget::UNLIMITED }.start();
+        let meters = [
+            meter.share(2),
+            meter.at_most(Duration::from_secs(3600)),
+            meter.aside(Duration::from_secs(3600), 1),
+            meter,
+        ];
+        assert!(meters.iter().all(|meter| meter.check_time().is_ok()));
+        cancel.store(true, Ordering::Relaxed);
+        assert!(meters.iter().all(|meter| meter.check_time() == Err(Exhausted::Cancelled)));
     }
 }

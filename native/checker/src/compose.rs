@@ -45,6 +45,7 @@ fn run(history: &History, jobs: Vec<Job>, budget: &Budget) -> CheckResult {
     let each = Budget {
         time: budget.time,
         memory_bytes: budget.memory_bytes.map(|bytes| bytes / threads as u64),
+        cancel: budget.cancel.clone(),
     };
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<CheckResult>>> = jobs.iter().map(|_| Mutex::new(None)).collect();

@@ -5,19 +5,24 @@
 //! A checker answers `valid` only for what it has decided; want of evidence and used-up budgets are
 //! `unknown`.
 
+pub mod bank;
 mod budget;
 mod compose;
+pub mod counter;
 mod elements;
 mod independent;
 pub mod linearizable;
+pub mod long_fork;
 mod numbering;
 mod options;
 pub mod pn_counter;
+pub mod queues;
 mod ranges;
 pub mod registry;
 pub mod set;
 pub mod set_full;
 pub mod stats;
+pub mod unique_ids;
 mod vacuity;
 
 pub use budget::{Budget, Exhausted, Meter};
@@ -55,6 +60,12 @@ const ALL: &[(CheckerInfo, Build)] = &[
     (set_full::INFO, |options| Ok(Box::new(set_full::build(options)?))),
     (pn_counter::INFO, |options| Ok(Box::new(pn_counter::build(options)?))),
     (set::INFO, |options| Ok(Box::new(set::build(options)?))),
+    (counter::INFO, |options| Ok(Box::new(counter::build(options)?))),
+    (queues::QUEUE, |options| Ok(Box::new(queues::build_queue(options)?))),
+    (queues::TOTAL, |options| Ok(Box::new(queues::build_total(options)?))),
+    (unique_ids::INFO, |options| Ok(Box::new(unique_ids::build(options)?))),
+    (bank::INFO, |options| Ok(Box::new(bank::build(options)?))),
+    (long_fork::INFO, |options| Ok(Box::new(long_fork::build(options)?))),
     (registry::INFO, |options| Ok(Box::new(registry::build(options)?))),
     (stats::STATS, |options| Ok(Box::new(stats::build_stats(options)?))),
     (stats::EXCEPTIONS, |options| Ok(Box::new(stats::build_exceptions(options)?))),

@@ -46,7 +46,6 @@ impl Numbering {
         &self.values[number as usize]
     }
 
-
     /// The values by number.
     pub fn into_values(self) -> Vec<Value> {
         self.values

@@ -127,6 +127,8 @@ impl<'a> OptionReader<'a> {
     ) -> Result<&'static str, OptionError> {
         let Some(given) = self.options.get(name) else { return Ok(default) };
         let text = given.as_str().unwrap_or_default();
+        // Atoms and keywords are as good as text.
+        let text = text.strip_prefix(':').unwrap_or(text);
         allowed.iter().find(|word| **word == text).copied().ok_or_else(|| {
             let expected = format!("one of {}", allowed.join(", "));
             self.bad(name, given, &expected, did_you_mean(text, allowed))

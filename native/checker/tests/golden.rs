@@ -115,7 +115,10 @@ fn histories_of_others_have_their_verdicts() {
                 count += 1;
                 println!("{} {file} {:?} {}", result.verdict, start.elapsed(), result.reason);
                 if result.verdict != expected {
-                    wrong.push(format!("{file}: {} not {expected}: {}", result.verdict, result.reason));
+                    wrong.push(format!(
+                        "{file}: {} not {expected}: {}",
+                        result.verdict, result.reason
+                    ));
                 }
             }
         }

@@ -229,7 +229,7 @@ fn narrow_search(history: &History, observe: bool) -> bool {
         .iter()
         .map(|call| Call { class: class(call.call), invoke: call.invoke, ret: call.ret })
         .collect();
-    let mut register = Register { classes: &classes, value_count: read.values.len() };
+    let mut register = Register { classes: &classes };
     match search_from(&mut register, &calls, &Budget::UNLIMITED.start(), 1) {
         Outcome::Linearizable(_) => true,
         Outcome::Stuck(_) => false,
@@ -366,7 +366,7 @@ fn a_used_up_budget_is_unknown_and_says_how_far() {
     };
     let history = register_run(&mut random, &shape);
     let checker = fuzz_dist_checker::build(&common::spec("linearizable", json!({}))).unwrap();
-    let budget = Budget { time: Some(std::time::Duration::from_millis(1)), memory_bytes: None };
+    let budget = Budget { time: Some(std::time::Duration::from_millis(1)), ..Budget::default() };
     let result = checker.check(&history, &budget);
     assert_eq!(result.verdict, Verdict::Unknown, "{}", result.reason);
     assert!(result.reason.contains("time budget"), "{}", result.reason);

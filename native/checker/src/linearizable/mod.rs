@@ -14,7 +14,11 @@ mod evidence;
 pub mod frontier;
 mod minimise;
 pub mod model;
+mod modelled;
+pub mod models;
+mod registers;
 pub mod search;
+mod subject;
 pub mod unique;
 
 use std::sync::Mutex;
@@ -26,12 +30,12 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
 use serde_json::json;
 
 use crate::budget::{Budget, Meter};
-use crate::linearizable::calls::{KeyCalls, KeyedCall, RegisterCalls, RegisterOptions};
-use crate::linearizable::evidence::Context;
-use crate::linearizable::minimise::problem;
-use crate::linearizable::model::{Register, RegisterCall};
-use crate::linearizable::search::{GaveUp, NEVER, Outcome, SearchStats, search};
-use crate::linearizable::unique::{UniqueOutcome, check_unique};
+use crate::linearizable::calls::RegisterOptions;
+use crate::linearizable::modelled::ModelSubject;
+use crate::linearizable::models::Model;
+use crate::linearizable::registers::RegisterSubject;
+use crate::linearizable::search::{GaveUp, SearchStats};
+use crate::linearizable::subject::Subject;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, json_value};
 
@@ -47,7 +51,9 @@ pub const INFO: CheckerInfo = CheckerInfo {
         OptionInfo {
             name: "model",
             default: "cas-register",
-            about: "register (read and write) or cas-register (also cas)",
+            about: "register (read and write), cas-register (also cas), multi-register (txn of [:read k v] \
+                    and [:write k v]), mutex (acquire, release), fifo-queue and unordered-queue (enqueue, \
+                    dequeue), set (add, remove, read), map (get, put and append of text, by key)",
         },
         OptionInfo {
             name: "independent",
@@ -78,32 +84,85 @@ pub const INFO: CheckerInfo = CheckerInfo {
 const MEMORY_BYTES_DEFAULT: u64 = 4 << 30;
 /// How long making one counter-example small may take.
 const MINIMISE_TIME: Duration = Duration::from_secs(3);
+/// And how much memory.
+const MINIMISE_BYTES: u64 = 256 << 20;
 /// How many failing keys get a counter-example of their own.
 const ANOMALIES_MAX: usize = 8;
 
+/// Which models there are.
+const MODELS: [&str; 8] = [
+    "register",
+    "cas-register",
+    "multi-register",
+    "mutex",
+    "fifo-queue",
+    "unordered-queue",
+    "set",
+    "map",
+];
+
 /// The checker.
-#[derive(Debug, Clone)]
 pub struct Linearizable {
-    options: RegisterOptions,
+    object: Object,
+    independent: bool,
     stop_at_first: bool,
     search_only: bool,
+}
+
+impl std::fmt::Debug for Linearizable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Linearizable({})", self.model_name())
+    }
+}
+
+/// What kind of object.
+enum Object {
+    Register(RegisterOptions),
+    Modelled(Box<dyn Model>),
 }
 
 /// Builds it.
 pub fn build(options: &Options) -> Result<Linearizable, OptionError> {
     let reader = OptionReader::new(INFO.name, options, INFO.options)?;
-    let model = reader.word("model", &["register", "cas-register"], "cas-register")?;
-    Ok(Linearizable {
-        options: RegisterOptions {
-            cas: model == "cas-register",
-            independent: reader.bool("independent", false)?,
-            failed_cas_observes: reader.word("failed-cas", &["ignore", "observe"], "ignore")?
-                == "observe",
+    let name = reader.word("model", &MODELS, "cas-register")?;
+    let independent = reader.bool("independent", false)?;
+    let observe = reader.word("failed-cas", &["ignore", "observe"], "ignore")? == "observe";
+    let object = match models::model(name, reader.raw("initial").map(json_value)) {
+        Some(model) => Object::Modelled(model),
+        None => Object::Register(RegisterOptions {
+            cas: name == "cas-register",
+            independent,
+            failed_cas_observes: observe,
             initial: reader.raw("initial").map_or(Value::Nil, json_value),
-        },
+        }),
+    };
+    Ok(Linearizable {
+        object,
+        independent,
         stop_at_first: reader.bool("stop-at-first", false)?,
         search_only: reader.word("algorithm", &["auto", "search"], "auto")? == "search",
     })
+}
+
+/// What was decided of one object.
+pub(crate) struct Decision {
+    verdict: Verdicts,
+    by_search: bool,
+    stats: SearchStats,
+}
+
+/// The answer for one object.
+pub(crate) enum Verdicts {
+    Linearizable,
+    /// Calls (by index) that cannot be linearized, and the one that gets stuck.
+    Stuck {
+        stuck: usize,
+        start: Vec<usize>,
+    },
+    GaveUp {
+        gave_up: Box<GaveUp>,
+        call_count: usize,
+    },
 }
 
 /// What was found for one key.
@@ -112,8 +171,94 @@ struct KeyResult {
     verdict: Verdict,
     reason: String,
     anomaly: Option<Anomaly>,
-    algorithm: &'static str,
+    by_search: bool,
     stats: SearchStats,
+}
+
+/// The objects of a history, whatever they are.
+trait Objects: Sync {
+    fn count(&self) -> usize;
+    fn key(&self, object: usize) -> Option<&Value>;
+    fn call_count(&self, object: usize) -> usize;
+    /// Decides one object and, if it is not linearizable, passes it on to be explained.
+    fn decide(
+        &self,
+        object: usize,
+        meter: &Meter,
+        explain: &mut dyn FnMut(&dyn Subject, &Decision),
+    ) -> Decision;
+}
+
+struct Registers<'a> {
+    history: &'a History,
+    read: calls::RegisterCalls,
+    independent: bool,
+    search_only: bool,
+}
+
+impl Objects for Registers<'_> {
+    fn count(&self) -> usize {
+        self.read.keys.len()
+    }
+
+    fn key(&self, object: usize) -> Option<&Value> {
+        self.independent.then(|| &self.read.keys[object].key)
+    }
+
+    fn call_count(&self, object: usize) -> usize {
+        self.read.keys[object].calls.len()
+    }
+
+    fn decide(
+        &self,
+        object: usize,
+        meter: &Meter,
+        explain: &mut dyn FnMut(&dyn Subject, &Decision),
+    ) -> Decision {
+        let calls = &self.read.keys[object].calls;
+        let subject =
+            RegisterSubject::new(self.history, self.key(object), calls, &self.read.values);
+        let decision = subject.decide(self.search_only, meter);
+        if matches!(decision.verdict, Verdicts::Stuck { .. }) {
+            explain(&subject.with_spans(), &decision);
+        }
+        decision
+    }
+}
+
+struct Modelled<'a> {
+    history: &'a History,
+    model: &'a dyn Model,
+    objects: Vec<modelled::ModelCalls>,
+}
+
+impl Objects for Modelled<'_> {
+    fn count(&self) -> usize {
+        self.objects.len()
+    }
+
+    fn key(&self, object: usize) -> Option<&Value> {
+        self.objects[object].key.as_ref()
+    }
+
+    fn call_count(&self, object: usize) -> usize {
+        self.objects[object].actions.len()
+    }
+
+    fn decide(
+        &self,
+        object: usize,
+        meter: &Meter,
+        explain: &mut dyn FnMut(&dyn Subject, &Decision),
+    ) -> Decision {
+        let calls = &self.objects[object];
+        let subject = ModelSubject { history: self.history, model: self.model, calls };
+        let decision = subject.decide(meter);
+        if matches!(decision.verdict, Verdicts::Stuck { .. }) {
+            explain(&subject, &decision);
+        }
+        decision
+    }
 }
 
 impl Checker for Linearizable {
@@ -123,33 +268,50 @@ impl Checker for Linearizable {
 
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
         let memory_bytes = budget.memory_bytes.unwrap_or(MEMORY_BYTES_DEFAULT);
-        let meter = Budget { memory_bytes: Some(memory_bytes), ..*budget }.start();
-        let mut result = match calls::register_calls(history, &self.options) {
-            Err(error) => {
-                CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {error}"))
+        let meter = Budget { memory_bytes: Some(memory_bytes), ..budget.clone() }.start();
+        let checked = match &self.object {
+            Object::Register(options) => calls::register_calls(history, options).map(|read| {
+                let (independent, search_only) = (self.independent, self.search_only);
+                self.check_objects(&Registers { history, read, independent, search_only }, &meter)
+            }),
+            Object::Modelled(model) => {
+                let model = model.as_ref();
+                modelled::model_calls(history, model, self.independent).map(|objects| {
+                    self.check_objects(&Modelled { history, model, objects }, &meter)
+                })
             }
-            Ok(read) => self.check_keys(history, &read, &meter),
         };
+        let mut result = checked.unwrap_or_else(|error| {
+            CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {error}"))
+        });
         result.elapsed_ms = meter.elapsed_ms();
         result
     }
 }
 
 impl Linearizable {
-    fn check_keys(&self, history: &History, read: &RegisterCalls, meter: &Meter) -> CheckResult {
-        let mut order: Vec<usize> = (0..read.keys.len()).collect();
-        order.sort_by_key(|&key| std::cmp::Reverse(read.keys[key].calls.len()));
+    fn model_name(&self) -> &'static str {
+        match &self.object {
+            Object::Register(options) if options.cas => "cas-register",
+            Object::Register(_) => "register",
+            Object::Modelled(model) => model.name(),
+        }
+    }
+
+    fn check_objects(&self, objects: &dyn Objects, meter: &Meter) -> CheckResult {
+        let mut order: Vec<usize> = (0..objects.count()).collect();
+        order.sort_by_key(|&object| std::cmp::Reverse(objects.call_count(object)));
         let threads = crate::threads().min(order.len()).max(1);
         let shared = meter.share(threads);
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let shown = AtomicUsize::new(0);
         let found: Mutex<Vec<KeyResult>> = Mutex::new(Vec::new());
         let work = || {
-            while let Some(&key) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            while let Some(&object) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                let result = self.check_key(history, read, key, &shared, &shown);
+                let result = check_object(objects, object, &shared, &shown);
                 if result.verdict == Verdict::Invalid && self.stop_at_first {
                     stop.store(true, Ordering::Relaxed);
                 }
@@ -167,88 +329,38 @@ impl Linearizable {
         }
         let mut found = found.into_inner().unwrap_or_else(|e| e.into_inner());
         found.sort_by_key(|result| result.key);
-        self.combine(read, found)
+        self.combine(objects, found)
     }
 
-    fn check_key(
-        &self,
-        history: &History,
-        read: &RegisterCalls,
-        key: usize,
-        meter: &Meter,
-        shown: &AtomicUsize,
-    ) -> KeyResult {
-        let KeyCalls { key: key_value, calls } = &read.keys[key];
-        let local = Local::new(calls, &read.values);
-        let context = Context {
-            history,
-            key: self.options.independent.then_some(key_value),
-            calls: &local.calls,
-            values: &local.values,
-        };
-        let mut result = KeyResult {
-            key,
-            verdict: Verdict::Valid,
-            reason: String::new(),
-            anomaly: None,
-            algorithm: "unique-values",
-            stats: SearchStats::default(),
-        };
-        let unique = match self.search_only {
-            true => None,
-            false => check_unique(&local.calls, local.values.len()),
-        };
-        let start = match unique {
-            Some(UniqueOutcome::Linearizable) => return result,
-            Some(UniqueOutcome::Conflict(culprits)) => Some(stuck_among(&local, culprits)),
-            None => {
-                result.algorithm = "search";
-                search_key(&local, meter, &mut result)
-            }
-        };
-        let Some((stuck, start)) = start else { return result };
-        result.verdict = Verdict::Invalid;
-        let described = context.describe(local.calls[stuck].call);
-        result.reason = format!("{described} (record {}) fits nowhere", local.calls[stuck].invoke);
-        if shown.fetch_add(1, Ordering::Relaxed) < ANOMALIES_MAX {
-            // A verdict stands without its evidence, so this may overrun the budget a little.
-            let small = Budget { time: Some(MINIMISE_TIME), memory_bytes: Some(256 << 20) }.start();
-            result.anomaly = Some(evidence::anomaly(&context, start, stuck, &small));
-        }
-        result
-    }
-
-    fn combine(&self, read: &RegisterCalls, found: Vec<KeyResult>) -> CheckResult {
+    fn combine(&self, objects: &dyn Objects, found: Vec<KeyResult>) -> CheckResult {
         let verdict = found.iter().fold(Verdict::Valid, |all, key| all.and(key.verdict));
-        let operations: usize = read.keys.iter().map(|key| key.calls.len()).sum();
+        let operations: usize = (0..objects.count()).map(|object| objects.call_count(object)).sum();
         let of = |verdict| found.iter().filter(move |key| key.verdict == verdict);
-        let key_text = |result: &KeyResult| match self.options.independent {
-            true => format!("key {}: ", read.keys[result.key].key),
+        let is_keyed = (0..objects.count()).any(|object| objects.key(object).is_some());
+        let keys = match is_keyed {
+            true => format!(" on {} keys", objects.count()),
             false => String::new(),
-        };
-        let keys = if self.options.independent {
-            format!(" on {} keys", read.keys.len())
-        } else {
-            String::new()
         };
         let reason = match verdict {
             Verdict::Valid => format!("{operations} operations{keys} are linearizable"),
             bad => {
-                let first = of(bad).next().map(|key| (key_text(key), key.reason.clone()));
-                let (key, why) = first.unwrap_or_default();
+                let what = if bad == Verdict::Invalid { "not linearizable" } else { "undecided" };
                 let more = match of(bad).count() {
                     0 | 1 => String::new(),
                     count => format!(" (and {} more keys)", count - 1),
                 };
-                let what = if bad == Verdict::Invalid { "not linearizable" } else { "undecided" };
-                format!("{what}: {key}{why}{more}")
+                let first = of(bad).next().map(|result| {
+                    let key = objects.key(result.key).map(|key| format!("key {key}: "));
+                    format!("{}{}", key.unwrap_or_default(), result.reason)
+                });
+                format!("{what}: {}{more}", first.unwrap_or_default())
             }
         };
         let mut result = CheckResult::new(INFO.name, verdict, reason);
         result.counts.insert("operations".into(), operations as u64);
-        if self.options.independent {
+        if is_keyed {
             let counts = [
-                ("keys", read.keys.len()),
+                ("keys", objects.count()),
                 ("keys-checked", found.len()),
                 ("keys-invalid", of(Verdict::Invalid).count()),
                 ("keys-unknown", of(Verdict::Unknown).count()),
@@ -257,15 +369,13 @@ impl Linearizable {
                 result.counts.insert(name.into(), count as u64);
             }
         }
-        let configs_max = found.iter().map(|key| key.stats.configs_max).max().unwrap_or(0);
-        let steps: u64 = found.iter().map(|key| key.stats.steps).sum();
-        let searched = found.iter().filter(|key| key.algorithm == "search").count();
+        let searched = found.iter().filter(|key| key.by_search).count();
         result.details = json!({
-            "model": if self.options.cas { "cas-register" } else { "register" },
+            "model": self.model_name(),
             "keys_by_search": searched,
             "keys_by_unique_values": found.len() - searched,
-            "configurations_max": configs_max,
-            "steps": steps,
+            "configurations_max": found.iter().map(|key| key.stats.configs_max).max().unwrap_or(0),
+            "steps": found.iter().map(|key| key.stats.steps).sum::<u64>(),
         });
         result.anomalies = found.into_iter().filter_map(|key| key.anomaly).collect();
         // The smallest counter-example tells most.
@@ -274,120 +384,48 @@ impl Linearizable {
     }
 }
 
-/// Searches; gives the stuck call with the calls up to its return if there is no order.
-fn search_key(local: &Local, meter: &Meter, result: &mut KeyResult) -> Option<(usize, Vec<usize>)> {
-    let chosen = relevant(&local.calls, local.values.len());
-    let whole = problem(&local.calls, chosen.iter().copied());
-    let mut register = Register { classes: &whole.classes, value_count: local.values.len() };
-    match search(&mut register, &whole.calls, meter) {
-        Outcome::Linearizable(stats) => {
-            result.stats = stats;
-            None
+fn check_object(
+    objects: &dyn Objects,
+    object: usize,
+    meter: &Meter,
+    shown: &AtomicUsize,
+) -> KeyResult {
+    let (mut anomaly, mut invalid_reason) = (None, String::new());
+    let decision = objects.decide(object, meter, &mut |subject, decision| {
+        let Verdicts::Stuck { stuck, start } = &decision.verdict else { return };
+        let record = subject.spans()[*stuck].invoke;
+        invalid_reason = format!("{} (record {record}) fits nowhere", subject.describe(*stuck));
+        if shown.fetch_add(1, Ordering::Relaxed) < ANOMALIES_MAX {
+            // A verdict stands without its evidence, so this may overrun the budget a little.
+            let small = meter.aside(MINIMISE_TIME, MINIMISE_BYTES);
+            let words = small.at_most(2 * MINIMISE_TIME);
+            let start = start.clone();
+            anomaly = Some(evidence::anomaly(subject, start, *stuck, &small, &words));
         }
-        Outcome::GaveUp(gave_up) => {
-            result.verdict = Verdict::Unknown;
-            result.stats = gave_up.stats;
-            result.reason = how_far(&gave_up, whole.calls.len());
-            None
+    });
+    let (verdict, reason) = match &decision.verdict {
+        Verdicts::Linearizable => (Verdict::Valid, String::new()),
+        Verdicts::Stuck { .. } => (Verdict::Invalid, invalid_reason),
+        Verdicts::GaveUp { gave_up, call_count } => {
+            (Verdict::Unknown, how_far(gave_up, *call_count))
         }
-        Outcome::Stuck(stuck) => {
-            result.stats = stuck.stats;
-            let at = chosen[stuck.call];
-            let end = local.calls[at].ret;
-            Some((at, chosen.into_iter().filter(|&i| local.calls[i].invoke < end).collect()))
-        }
-    }
-}
-
-/// Which of the calls that exclude each other gets stuck.
-fn stuck_among(local: &Local, culprits: Vec<usize>) -> (usize, Vec<usize>) {
-    let few = problem(&local.calls, culprits.iter().copied());
-    let mut register = Register { classes: &few.classes, value_count: local.values.len() };
-    let meter = Budget { time: Some(MINIMISE_TIME), memory_bytes: Some(256 << 20) }.start();
-    let stuck = match search(&mut register, &few.calls, &meter) {
-        Outcome::Stuck(stuck) => culprits[stuck.call],
-        _ => culprits.iter().copied().max().unwrap_or(0),
     };
-    (stuck, culprits)
+    KeyResult {
+        key: object,
+        verdict,
+        reason,
+        anomaly,
+        by_search: decision.by_search,
+        stats: decision.stats,
+    }
 }
 
 fn how_far(gave_up: &GaveUp, calls: usize) -> String {
     format!(
-        "{} after {} of {} operations had returned, with {} configurations possible and {} operations \
-         open, {} of them for ever (info). Fewer operations at a time on one key, fewer or shorter \
-         faults (each info operation stays possible for ever), unique values, or a larger budget \
+        "{} after {} of {calls} operations had returned, with {} configurations possible and {} \
+         operations open, {} of them for ever (info). Fewer operations at a time on one key, fewer or \
+         shorter faults (each info operation stays possible for ever), unique values, or a larger budget \
          would help",
-        gave_up.why,
-        gave_up.returned,
-        calls,
-        gave_up.config_count,
-        gave_up.open,
-        gave_up.open_for_ever,
+        gave_up.why, gave_up.returned, gave_up.config_count, gave_up.open, gave_up.open_for_ever,
     )
-}
-
-/// Leaves out calls that may have happened but whose value nobody can have seen: an order with such a
-/// call is an order without it, since only an overwrite can follow.
-fn relevant(calls: &[KeyedCall], value_count: usize) -> Vec<usize> {
-    if calls.iter().any(|call| matches!(call.call, RegisterCall::Differs(_))) {
-        return (0..calls.len()).collect();
-    }
-    let mut chosen: Vec<usize> = (0..calls.len()).collect();
-    loop {
-        // When each value was last seen; a call that may still happen sees at any time.
-        let mut last_seen: Vec<Option<u32>> = vec![None; value_count];
-        for call in chosen.iter().map(|&i| &calls[i]) {
-            if let RegisterCall::Read(value) | RegisterCall::Cas(value, _) = call.call {
-                let seen = &mut last_seen[value as usize];
-                *seen = (*seen).max(Some(call.ret));
-            }
-        }
-        let before = chosen.len();
-        chosen.retain(|&i| {
-            let call = &calls[i];
-            match call.call {
-                RegisterCall::Write(value) | RegisterCall::Cas(_, value) if call.ret == NEVER => {
-                    last_seen[value as usize].is_some_and(|seen| seen > call.invoke)
-                }
-                _ => true,
-            }
-        });
-        if chosen.len() == before {
-            return chosen;
-        }
-    }
-}
-
-/// The calls of one key with values numbered for themselves, the initial one 0.
-struct Local<'a> {
-    calls: Vec<KeyedCall>,
-    values: Vec<&'a Value>,
-}
-
-impl<'a> Local<'a> {
-    fn new(calls: &[KeyedCall], all: &'a [Value]) -> Local<'a> {
-        let mut numbers: std::collections::HashMap<u32, u32, rustc_hash::FxBuildHasher> =
-            Default::default();
-        let mut values = vec![&all[0]];
-        numbers.insert(0, 0);
-        let mut number = |global: u32| {
-            *numbers.entry(global).or_insert_with(|| {
-                values.push(&all[global as usize]);
-                values.len() as u32 - 1
-            })
-        };
-        let calls = calls
-            .iter()
-            .map(|call| KeyedCall {
-                call: match call.call {
-                    RegisterCall::Read(value) => RegisterCall::Read(number(value)),
-                    RegisterCall::Write(value) => RegisterCall::Write(number(value)),
-                    RegisterCall::Cas(a, b) => RegisterCall::Cas(number(a), number(b)),
-                    RegisterCall::Differs(value) => RegisterCall::Differs(number(value)),
-                },
-                ..*call
-            })
-            .collect();
-        Local { calls, values }
-    }
 }

@@ -4,6 +4,8 @@
 //! nothing but the time by which they must have taken effect. The search asks a [`Machine`] only for
 //! transitions between numbered states, so that configurations stay a few words long.
 
+use std::collections::HashMap;
+
 /// What kind of effect a class of calls can have; wrong kinds make the search wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -31,8 +33,14 @@ pub trait Machine {
     fn bytes(&self) -> u64 {
         0
     }
-    /// How many states there are so far.
-    fn state_count(&self) -> usize;
+    /// Whether it remembers so many states that it should forget those not in use.
+    fn is_crowded(&self) -> bool {
+        false
+    }
+    /// Forgets all states but these and the initial one, and gives them new numbers.
+    fn keep_only(&mut self, _in_use: &[u32]) -> HashMap<u32, u32> {
+        HashMap::new()
+    }
 }
 
 /// A call on a register; the numbers are those of values.
@@ -53,8 +61,6 @@ pub enum RegisterCall {
 pub struct Register<'a> {
     /// What each class is.
     pub classes: &'a [RegisterCall],
-    /// How many values there are.
-    pub value_count: usize,
 }
 
 impl Machine for Register<'_> {
@@ -81,9 +87,5 @@ impl Machine for Register<'_> {
             RegisterCall::Write(_) => Kind::Overwrite,
             RegisterCall::Cas(..) => Kind::Update,
         }
-    }
-
-    fn state_count(&self) -> usize {
-        self.value_count
     }
 }

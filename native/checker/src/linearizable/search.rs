@@ -314,6 +314,10 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             }
             self.commit(call);
             at += 1;
+            // States of a checkpoint are in use as well, and are not renumbered.
+            if checkpoint.is_none() && self.machine.is_crowded() {
+                self.forget_states();
+            }
         }
         Outcome::Linearizable(self.stats)
     }
@@ -528,6 +532,24 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         clear(&mut self.walk.overwrites, slot);
         self.walk.free_slots.push(slot);
         self.walk.returned += 1;
+    }
+
+    fn forget_states(&mut self) {
+        let in_use: Vec<u32> = self.walk.frontier.iter().map(|config| config.state).collect();
+        let numbers = self.machine.keep_only(&in_use);
+        let renumbered: Vec<Config<W>> = self
+            .walk
+            .frontier
+            .iter()
+            .map(|config| Config {
+                state: numbers.get(&config.state).copied().unwrap_or(0),
+                ..*config
+            })
+            .collect();
+        self.walk.frontier.clear();
+        for config in renumbered {
+            self.walk.frontier.add(config);
+        }
     }
 
     fn stuck(self, call: usize) -> Outcome {

@@ -1,0 +1,183 @@
+//! `bank`: money moves between accounts and is neither made nor lost.
+//!
+//! As Jepsen's. `transfer` moves an amount; `read` returns a map of all accounts to balances at one
+//! moment. Each read that succeeded must have exactly the known accounts (`unexpected-key` otherwise), no
+//! nil balance (`nil-balance`), the right total (`wrong-total`) and, unless allowed, no negative balance
+//! (`negative-value`); of one read the first of these is told. The total is an option, and the first
+//! read's total when not given.
+
+use std::collections::BTreeMap;
+
+use fuzz_dist_core::spec::Options;
+use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
+
+use crate::budget::Budget;
+use crate::options::{OptionError, OptionInfo, OptionReader};
+use crate::{Checker, CheckerInfo, json_value};
+
+/// What people read about it.
+pub const INFO: CheckerInfo = CheckerInfo {
+    name: "bank",
+    about: "Whether every read of all accounts shows the same total, no unknown account, no nil and no \
+            negative balance, while transfers move money between them (snapshot isolation).",
+    options: &[
+        OptionInfo {
+            name: "total-amount",
+            default: "that of the first read",
+            about: "what all balances add up to",
+        },
+        OptionInfo {
+            name: "accounts",
+            default: "any",
+            about: "a list of the accounts; a read with another one is an anomaly",
+        },
+        OptionInfo {
+            name: "negative-balances",
+            default: "false",
+            about: "whether balances may be negative",
+        },
+    ],
+};
+
+/// How many anomalies are told.
+const ANOMALIES_MAX: usize = 16;
+
+/// The checker.
+#[derive(Debug, Clone)]
+pub struct Bank {
+    total: Option<i128>,
+    accounts: Option<Vec<Value>>,
+    negative: bool,
+}
+
+/// Builds it.
+pub fn build(options: &Options) -> Result<Bank, OptionError> {
+    let reader = OptionReader::new(INFO.name, options, INFO.options)?;
+    let total = match reader.raw("total-amount") {
+        None => None,
+        Some(_) => Some(i128::from(reader.int("total-amount", 0)?)),
+    };
+    let accounts = match reader.raw("accounts") {
+        None => None,
+        Some(given) => match json_value(given) {
+            Value::List(items) => Some(items.to_vec()),
+            _ => return Err(reader.bad("accounts", given, "a list", String::new())),
+        },
+    };
+    Ok(Bank { total, accounts, negative: reader.bool("negative-balances", false)? })
+}
+
+impl Checker for Bank {
+    fn name(&self) -> &'static str {
+        INFO.name
+    }
+
+    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
+        let meter = budget.start();
+        let mut result = match self.check_reads(history) {
+            Ok(result) => result,
+            Err(reason) => {
+                CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {reason}"))
+            }
+        };
+        result.elapsed_ms = meter.elapsed_ms();
+        result
+    }
+}
+
+impl Bank {
+    fn check_reads(&self, history: &History) -> Result<CheckResult, String> {
+        let mut total = self.total;
+        let mut reads = 0u64;
+        let mut anomalies = Vec::new();
+        let mut kinds: BTreeMap<&'static str, u64> = BTreeMap::new();
+        for op in history.client_ops().filter(|op| op.f == "read" && op.op_type == OpType::Ok) {
+            reads += 1;
+            if let Some((kind, text)) = self.judge(op, &mut total)? {
+                *kinds.entry(kind).or_default() += 1;
+                if anomalies.len() < ANOMALIES_MAX {
+                    let place = op.index as usize;
+                    let text =
+                        format!("process {} at record {place}: {text}: {}", op.process, op.value);
+                    let invoke = history.pair(place);
+                    let ops = invoke.into_iter().chain([place]).map(|i| i as u64).collect();
+                    anomalies.push(Anomaly { name: kind.into(), key: None, text, ops });
+                }
+            }
+        }
+        let errors: u64 = kinds.values().sum();
+        let (verdict, reason) = match anomalies.first() {
+            _ if reads == 0 => (Verdict::Unknown, "the accounts were never read".to_owned()),
+            Some(first) => {
+                let text =
+                    format!("{errors} of {reads} reads are wrong: {}: {}", first.name, first.text);
+                (Verdict::Invalid, text)
+            }
+            None => {
+                let total = total.unwrap_or(0);
+                (Verdict::Valid, format!("all {reads} reads add up to {total}"))
+            }
+        };
+        let mut result = CheckResult::new(INFO.name, verdict, reason);
+        result.counts = kinds.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect();
+        result.counts.insert("read-count".into(), reads);
+        result.counts.insert("error-count".into(), errors);
+        result.anomalies = anomalies;
+        Ok(result)
+    }
+
+    /// What is wrong with one read, if anything.
+    fn judge(
+        &self,
+        op: &Op,
+        total: &mut Option<i128>,
+    ) -> Result<Option<(&'static str, String)>, String> {
+        let pairs = balances(op)?;
+        if let Some(accounts) = &self.accounts
+            && let Some((key, _)) = pairs.iter().find(|(key, _)| !accounts.contains(key))
+        {
+            return Ok(Some(("unexpected-key", format!("there is no account {key}"))));
+        }
+        if let Some((key, _)) = pairs.iter().find(|(_, balance)| balance.is_nil()) {
+            return Ok(Some(("nil-balance", format!("account {key} has no balance"))));
+        }
+        let mut sum = 0i128;
+        let mut negative = None;
+        for (key, balance) in &pairs {
+            let Value::Int(amount) = balance else {
+                return Err(format!("record {}: balance {balance} is no integer", op.index));
+            };
+            sum += i128::from(*amount);
+            if *amount < 0 {
+                negative.get_or_insert((key.clone(), *amount));
+            }
+        }
+        let expected = *total.get_or_insert(sum);
+        if sum != expected {
+            return Ok(Some(("wrong-total", format!("the total is {sum}, not {expected}"))));
+        }
+        Ok(match negative {
+            Some((key, amount)) if !self.negative => {
+                Some(("negative-value", format!("account {key} has {amount}")))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Accounts with balances: a map, or a list of pairs.
+fn balances(op: &Op) -> Result<Vec<(Value, Value)>, String> {
+    let wrong = || format!("record {}: a read must return a map, not {}", op.index, op.value);
+    match &op.value {
+        Value::Map(pairs) => Ok(pairs.to_vec()),
+        value => value
+            .items()
+            .ok_or_else(wrong)?
+            .iter()
+            .map(|pair| {
+                let (key, balance) = pair.key_and_value().ok_or_else(wrong)?;
+                Ok((key.clone(), balance.clone()))
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,192 @@
+//! Objects of the models in [`super::models`]: their calls by key, and what counter-examples may leave out.
+//!
+//! Observers can always be left out; of a queue, all operations on one element together (they are
+//! neither before nor behind anything then). Nothing else can without risk of making the
+//! counter-example up.
+
+use std::collections::{BTreeMap, HashMap};
+
+use fuzz_dist_core::{History, OpType, Value};
+
+use crate::budget::Meter;
+use crate::linearizable::Decision;
+use crate::linearizable::calls::NotCalls;
+use crate::linearizable::models::{Action, Misread, Model, ModelMachine};
+use crate::linearizable::search::{Call, NEVER, search};
+use crate::linearizable::subject::{Proof, Span, Subject, proof_of};
+use crate::numbering::Numbering;
+
+/// The calls on one object, in order of invocation.
+#[derive(Debug, Default)]
+pub struct ModelCalls {
+    /// The key, if there is one.
+    pub key: Option<Value>,
+    /// What each call did.
+    pub actions: Vec<Action>,
+    /// When.
+    pub spans: Vec<Span>,
+}
+
+/// Reads the calls of a history. With `independent`, values are `[key value]`.
+pub fn model_calls(
+    history: &History,
+    model: &dyn Model,
+    independent: bool,
+) -> Result<Vec<ModelCalls>, NotCalls> {
+    let mut objects: Vec<ModelCalls> = Vec::new();
+    let mut keys = Numbering::default();
+    for (position, op) in history.ops().iter().enumerate() {
+        if !op.is_client() || op.op_type != OpType::Invoke {
+            continue;
+        }
+        let pair = history.pair(position);
+        let completion = pair.map(|pair| &history.ops()[pair]);
+        let outcome = completion.map_or(OpType::Info, |c| c.op_type);
+        if outcome == OpType::Fail {
+            continue;
+        }
+        let result = completion.filter(|_| outcome == OpType::Ok);
+        let (key, argument, result) = if independent {
+            let (key, argument) = keyed(op)?;
+            let result = result.map(|op| keyed(op).map(|(_, value)| value.clone())).transpose()?;
+            (Some(key), argument.clone(), result)
+        } else {
+            (model.key(op), model.unkeyed(op), result.map(|op| model.unkeyed(op)))
+        };
+        let number = keys.number(key.unwrap_or(&Value::Nil)) as usize;
+        if number == objects.len() {
+            objects.push(ModelCalls { key: key.cloned(), ..ModelCalls::default() });
+        }
+        let action = match model.action(op.f.as_str(), &argument, result.as_ref()) {
+            Ok(Some(action)) => action,
+            Ok(None) => continue,
+            Err(Misread::NoSuchFunction) => {
+                let f = op.f.to_string();
+                return Err(NotCalls::UnknownFunction {
+                    index: op.index,
+                    f,
+                    known: model.functions(),
+                });
+            }
+            Err(Misread::Expected(expected)) => {
+                return Err(NotCalls::BadValue {
+                    index: result.and(completion).map_or(op.index, |c| c.index),
+                    f: op.f.to_string(),
+                    expected,
+                    value: completion.map_or(&op.value, |c| &c.value).to_string(),
+                });
+            }
+        };
+        let ret = match outcome {
+            OpType::Ok => pair.map_or(NEVER, |pair| pair as u32),
+            _ => NEVER,
+        };
+        objects[number].actions.push(action);
+        objects[number].spans.push(Span { invoke: position as u32, ret });
+    }
+    Ok(objects)
+}
+
+fn keyed(op: &fuzz_dist_core::Op) -> Result<(&Value, &Value), NotCalls> {
+    op.value
+        .key_and_value()
+        .ok_or_else(|| NotCalls::NotKeyed { index: op.index, value: op.value.to_string() })
+}
+
+/// One object of a model.
+pub struct ModelSubject<'a> {
+    /// The history that was checked.
+    pub history: &'a History,
+    /// The model.
+    pub model: &'a dyn Model,
+    /// The calls.
+    pub calls: &'a ModelCalls,
+}
+
+impl ModelSubject<'_> {
+    /// Decides by search.
+    pub fn decide(&self, meter: &Meter) -> Decision {
+        // An observer of which nothing is known says nothing.
+        let chosen: Vec<usize> = (0..self.calls.actions.len())
+            .filter(|&i| {
+                let only_observes = self.model.only_observes(&self.calls.actions[i]);
+                self.calls.spans[i].ret != NEVER || !only_observes
+            })
+            .collect();
+        let (classes, calls) = self.problem(&chosen);
+        let mut machine = ModelMachine::new(self.model, &classes);
+        let outcome = search(&mut machine, &calls, meter);
+        Decision::by_search(outcome, calls.len(), |call| {
+            let stuck = chosen[call];
+            let end = self.calls.spans[stuck].ret;
+            let before = |i: &usize| self.calls.spans[*i].invoke < end;
+            (stuck, chosen.iter().copied().filter(before).collect())
+        })
+    }
+
+    fn problem(&self, chosen: &[usize]) -> (Vec<Action>, Vec<Call>) {
+        let mut numbers: HashMap<&Action, u32> = HashMap::new();
+        let mut classes = Vec::new();
+        let calls = chosen
+            .iter()
+            .map(|&i| {
+                let action = &self.calls.actions[i];
+                let class = *numbers.entry(action).or_insert_with(|| {
+                    classes.push(action.clone());
+                    classes.len() as u32 - 1
+                });
+                let Span { invoke, ret } = self.calls.spans[i];
+                Call { class, invoke, ret }
+            })
+            .collect();
+        (classes, calls)
+    }
+}
+
+impl Subject for ModelSubject<'_> {
+    fn history(&self) -> &History {
+        self.history
+    }
+
+    fn key(&self) -> Option<&Value> {
+        self.calls.key.as_ref()
+    }
+
+    fn spans(&self) -> &[Span] {
+        &self.calls.spans
+    }
+
+    fn describe(&self, call: usize) -> String {
+        let Action { f, value } = &self.calls.actions[call];
+        match value {
+            Value::Nil => (*f).to_owned(),
+            value => format!("{f} {value}"),
+        }
+    }
+
+    fn may_go(&self, call: usize, _kept: &[usize]) -> bool {
+        self.model.only_observes(&self.calls.actions[call])
+    }
+
+    fn is_certain_change(&self, _call: usize) -> bool {
+        false
+    }
+
+    fn groups(&self) -> Vec<Vec<usize>> {
+        let mut groups: BTreeMap<Value, Vec<usize>> = BTreeMap::new();
+        for (i, action) in self.calls.actions.iter().enumerate() {
+            if let Some(group) = self.model.group(action) {
+                groups.entry(group).or_default().push(i);
+            }
+        }
+        groups.into_values().collect()
+    }
+
+    fn proof(&self, chosen: &[usize], meter: &Meter, in_words: bool) -> Option<Proof> {
+        let (classes, calls) = self.problem(chosen);
+        let mut machine = ModelMachine::new(self.model, &classes);
+        proof_of(&mut machine, &calls, meter, in_words, |machine, state| {
+            machine.state(state).to_string()
+        })
+    }
+}
