@@ -58,6 +58,8 @@ pub struct Connection {
     by_fault: AtomicBool,
     /// Faults that closed only one end, with the end (a short name) that is to be closed at the heal.
     half_open: Mutex<Vec<(FaultId, String)>>,
+    /// Set under the lock of `half_open`, when the target has accepted.
+    served: AtomicBool,
     pumps: AtomicU8,
 }
 
@@ -85,6 +87,7 @@ impl Connection {
             first: OnceLock::new(),
             by_fault: AtomicBool::new(false),
             half_open: Mutex::new(Vec::new()),
+            served: AtomicBool::new(false),
             pumps: AtomicU8::new(2),
         })
     }
@@ -113,9 +116,9 @@ impl Connection {
         }
     }
 
-    /// Whether the target has accepted it.
-    pub fn is_connected(&self) -> bool {
-        self.acceptor.get().is_some()
+    /// Whether its pumps run, or are about to.
+    fn is_served(&self) -> bool {
+        self.served.load(Ordering::SeqCst)
     }
 
     /// Whether a fault closed it.
@@ -193,8 +196,9 @@ impl Connection {
         }
     }
 
-    /// `end` sees a close; the other end silence, until [`Connection::heal_half_open`].
-    pub fn half_open(&self, fault: FaultId, end: &str) {
+    /// `end` sees a close; the other end silence, until [`Connection::heal_half_open`]. False if the
+    /// target is only being connected: then [`Connection::resume_half_open`] finishes it.
+    pub fn half_open(&self, fault: FaultId, end: &str) -> bool {
         let (near, other) = if end == self.source {
             (Direction::Forward, &self.target)
         } else {
@@ -203,13 +207,33 @@ impl Connection {
         if self.note_first("plane", format!("fault {fault} (half-open)")) {
             self.by_fault.store(true, Ordering::Relaxed);
         }
+        // Before the flows change, so that whoever sees them changed finds the reason.
+        let mut ends = lock(&self.half_open);
+        ends.push((fault, other.clone()));
         for direction in [Direction::Forward, Direction::Backward] {
             self.set_flow(direction, Flow::Swallow);
         }
         if let Some(socket) = self.source_socket(near) {
             drop(socket.shutdown(Shutdown::Write));
         }
-        lock(&self.half_open).push((fault, other.clone()));
+        self.is_served()
+    }
+
+    /// Half-open faults that came while the target was being connected: closes their near ends, now that
+    /// both exist, and gives the directions whose source they are.
+    fn resume_half_open(&self) -> Vec<Direction> {
+        let ends = lock(&self.half_open);
+        self.served.store(true, Ordering::SeqCst);
+        let near = ends.iter().map(|(_, other)| match *other == self.source {
+            true => Direction::Backward,
+            false => Direction::Forward,
+        });
+        near.inspect(|near| {
+            if let Some(socket) = self.source_socket(*near) {
+                drop(socket.shutdown(Shutdown::Write));
+            }
+        })
+        .collect()
     }
 
     /// Closes the end that a half-open fault left in silence; false if this fault left none.
@@ -325,8 +349,15 @@ fn serve_here(plane: &Arc<Plane>, connection: &Arc<Connection>, counters: &BothC
         connection.reset();
         return plane.attempt_ended(connection, counters);
     }
-    // A fault that closed everything may have come between the two.
-    if connection.forward.enter().flow != Flow::Forward {
+    // A fault may have come between the two: one that closed everything, or one end.
+    let half_opened = connection.resume_half_open();
+    for near in &half_opened {
+        match near {
+            Direction::Forward => counters.forward.half_opened.add(1),
+            Direction::Backward => counters.backward.half_opened.add(1),
+        }
+    }
+    if half_opened.is_empty() && connection.forward.enter().flow != Flow::Forward {
         return plane.attempt_ended(connection, counters);
     }
     plane.connected(connection, counters);

@@ -340,12 +340,15 @@ impl Plane {
         // Known from here on, so that what fails half-way is healed like any other.
         let active = ActiveFault { kind: kind.clone(), applied_ns: 0, channels: Vec::new() };
         state.faults.insert(fault, active);
-        for key in keys {
-            if let Err(error) = state.begin(fault, &key, kind, &self.listeners) {
+        for key in &keys {
+            if let Err(error) = state.begin(fault, key, kind, &self.listeners) {
                 // What heals here is the listener that failed, and its error is the one to tell.
                 let _ = state.heal(fault, &self.listeners);
                 return Err(format!("fault {fault}: {key}: {error}"));
             }
+        }
+        for key in &keys {
+            state.act(fault, key, kind);
         }
         let applied_ns = monotonic_ns();
         if let Some(active) = state.faults.get_mut(&fault) {
@@ -519,7 +522,7 @@ impl State {
         )
     }
 
-    /// Begins a fault on one channel.
+    /// Puts the policy of a fault in force on one channel.
     fn begin(
         &mut self,
         fault: FaultId,
@@ -531,24 +534,29 @@ impl State {
         channel.faults.push((fault, kind.clone()));
         let enforced = channel.enforce(listeners);
         // After the policy is in force, so that what passed just before does not count as having passed
-        // in spite of it; before connections are closed, so that those count.
+        // in spite of it; before connections are closed on any channel, so that those count: closing
+        // one direction of a connection ends the other.
         let before = channel.counters.read();
         if let Some(active) = self.faults.get_mut(&fault) {
             active.channels.push((key.clone(), before));
         }
-        enforced?;
+        enforced
+    }
+
+    /// Does to the connections of one channel what the fault does once.
+    fn act(&self, fault: FaultId, key: &ChannelKey, kind: &FaultKind) {
+        let Some(channel) = self.channels.get(key) else { return };
         for (connection, _) in channel.flows.values() {
             match Action::of(kind) {
                 Some(Action::Fin) => connection.close(fault),
                 Some(Action::Rst) => connection.abort(fault),
                 Some(Action::HalfOpen) => {
-                    connection.half_open(fault, &key.from);
-                    channel.counters.half_opened.add(u64::from(connection.is_connected()));
+                    let done = connection.half_open(fault, &key.from);
+                    channel.counters.half_opened.add(u64::from(done));
                 }
                 None => {}
             }
         }
-        Ok(())
     }
 
     fn heal(&mut self, fault: FaultId, listeners: &Listeners) -> Result<bool, String> {
