@@ -4,6 +4,8 @@
 //! each operation. Times are those of the check alone, without reading a file. Arguments choose shapes
 //! by a part of their name; sizes above `FUZZ_DIST_BENCH_MAX` operations (default a million) are left out.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::time::Instant;
 
 use fuzz_dist_checker::{Budget, build};

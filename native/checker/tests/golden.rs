@@ -4,6 +4,8 @@
 //! JSON. With `FUZZ_DIST_HISTORIES` naming a folder with a `MANIFEST.tsv` (file, model, verdict), the
 //! histories of other tools listed there are checked as well.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::path::{Path, PathBuf};

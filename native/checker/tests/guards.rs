@@ -1,5 +1,7 @@
 //! `stats`, `unhandled-exceptions`, the vacuity guard, composition and options.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use common::{Builder, check, int, spec};

@@ -1,5 +1,7 @@
 //! `linearizable` against a brute-force oracle, planted anomalies, and histories with known answers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use common::{Builder, Random, cases, check, int, pair, show};

@@ -1,5 +1,7 @@
 //! The models of `linearizable` against trying every order with objects written out plainly.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -1,5 +1,7 @@
 //! `pn-counter` against every subset of additions, and planted anomalies.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use common::{Builder, Random, cases, check, int, show};
@@ -53,13 +55,13 @@ fn oracle(history: &History, monotonic: bool) -> Option<bool> {
             finals.push(value);
         }
         if monotonic {
-            let earlier = pairs.iter().filter(|(i, c)| {
+            let mut earlier = pairs.iter().filter(|(i, c)| {
                 i.f == "read"
                     && i.process == read.process
                     && outcome(c) == OpType::Ok
                     && c.unwrap().index < done.index
             });
-            let last = earlier.last().map(|(_, c)| c.unwrap().value.as_int().unwrap());
+            let last = earlier.next_back().map(|(_, c)| c.unwrap().value.as_int().unwrap());
             valid &= last.is_none_or(|last| value.abs() >= last.abs());
         }
     }

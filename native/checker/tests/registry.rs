@@ -1,5 +1,7 @@
 //! `registry` against its rules written out moment by moment, and histories with known answers.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,7 @@
 //! `set` and `set-full` against the definition written out naively, and planted anomalies.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::collections::BTreeSet;
