@@ -45,7 +45,7 @@ defmodule FuzzDist.Test do
   | `op_timeout_ms` | `5000` | an operation without an answer for so long is `info` |
   | `rate` | unlimited | operations a second in total |
   | `warm_up_s` | `1` | time without faults at the start |
-  | `recovery_s` | `10` | how long after the last heal the final operations wait |
+  | `recovery_s` | `10` | how long the cluster may take to come together after the last heal; final operations wait all of it |
   | `placement` | `:node` | `:node`: operations run in the nodes; `:client`: in client VMs |
   | `seed` | drawn | where every random draw comes from |
   | `client_options` | `[]` | given to callbacks as `context.options` |

@@ -51,7 +51,8 @@ pub struct Spec {
     pub rate: Option<f64>,
     /// Fault-free time at the start of the main phase.
     pub warm_up_s: f64,
-    /// How long after the last heal the final operations wait for the cluster to come together.
+    /// How long the cluster may take after the last heal to come together; final operations wait all of
+    /// it, so that a system that converges can.
     pub recovery_s: f64,
     /// Where operations run.
     pub placement: Placement,
