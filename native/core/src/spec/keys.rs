@@ -131,7 +131,7 @@ pub const SPEC: &[Key] = &[
         "recovery_s",
         Shape::Number,
         "10.0",
-        "How long after the last heal the final operations wait for the cluster to come together.",
+        "How long the cluster may take after the last heal to come together; final operations wait all of it, so that a system that converges can.",
     ),
     key(
         "placement",
