@@ -94,6 +94,9 @@ pub fn explain(
             screen.put(Ink::Plain, &format!("{name}: {text}"));
         }
     }
+    for note in info.notes.iter().flat_map(|note| wrap(note, COLUMN_COUNT_MAX)) {
+        screen.put(Ink::Plain, &note);
+    }
     let example = counter_examples(history, result, summary, 1).pop();
     match &example {
         Some(example) => put_example(&mut screen, summary, example),

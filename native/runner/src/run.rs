@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::clock;
@@ -29,6 +31,12 @@ use crate::session::Session;
 use crate::signals;
 use crate::stop::{Stop, StopReason};
 
+/// How long a run may take to heal its faults and end in order after it was asked to.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often somebody who waits for a wish to stop looks whether the run is over anyway.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// Runs a test and gives its verdict.
 pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcome, RunError> {
     let stop = Stop::default();
@@ -45,29 +53,31 @@ pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcom
     let log = CoreLog::create(&files.core_log(), *recorder.clock(), reporter)?;
     let reporter: Arc<dyn Reporter> = Arc::new(log);
     let ran = perform(&request, seed, &files, &recorder, &reporter, &stop);
-    let recorded = match (&ran, stop.reason()) {
-        (Ok(_), Some(reason)) => {
-            let value = map([("reason", Value::str(reason.text()))]);
-            recorder.observer(recorder.now_ns(), "interrupted", None, value)
-        }
-        (Err(error), _) => {
-            let value = map([("reason", Value::str(error.to_string()))]);
-            recorder.observer(recorder.now_ns(), "interrupted", None, value)
-        }
-        (Ok(_), None) => Ok(()),
+    let early = match (&ran, stop.reason()) {
+        (_, Some(reason)) => Some(reason.text().to_owned()),
+        (Err(error), None) => Some(error.to_string()),
+        (Ok(_), None) => None,
     };
-    recorded?;
+    if let Some(reason) = early {
+        let value = map([("reason", Value::str(reason))]);
+        recorder.observer(recorder.now_ns(), "interrupted", None, value)?;
+    }
     recorder.sync()?;
     drop(recorder);
     let versions = match (ran, stop.reason()) {
-        (Err(error), _) => return Err(with_place(error, files.path())),
-        (Ok(_), Some(StopReason::Broken(text))) => {
+        // What else went wrong is a consequence.
+        (_, Some(StopReason::Broken(text))) => {
             return Err(with_place(RunError::Internal(text), files.path()));
         }
+        (Err(error), Some(StopReason::Interrupted(_))) => {
+            reporter.line(&error.to_string());
+            BTreeMap::new()
+        }
+        (Err(error), None) => return Err(with_place(error, files.path())),
         (Ok(versions), _) => versions,
     };
     reporter.line("analysing");
-    analysis::analyze_with(files.path(), None, &versions)
+    analysis::analyze_with(files.path(), None, &request.command.join(" "), &versions)
 }
 
 /// An error of a run that has a folder says where the rest can be read.
@@ -128,7 +138,7 @@ fn perform(
         .map_err(|e| RunError::Internal(format!("cannot find my own program: {e}")))?;
     let guard = Guard::start(&exe, &files.id()).map_err(|e| RunError::Internal(e.to_string()))?;
     let guard = Arc::new(guard);
-    watch_guard(&guard, stop);
+    let watching = watch_guard(&guard, stop);
 
     let observations = Observations::default();
     let observer = {
@@ -148,8 +158,16 @@ fn perform(
         token: &token,
         schedule: request.schedule.as_ref(),
     };
-    let outcome = session.perform(&exe, worker_inbox);
-    let shutdown = shut_down(&guard);
+    let over = Stop::default();
+    let (outcome, hurried) = std::thread::scope(|scope| {
+        let hurrying = scope.spawn(|| hurry(stop, &over, &guard));
+        let outcome = session.perform(&exe, worker_inbox);
+        over.ask(StopReason::Interrupted("the run is over".into()));
+        (outcome, hurrying.join().unwrap_or_default())
+    });
+    let shutdown = hurried.unwrap_or_else(|| shut_down(&guard));
+    // It has ended with the guard; what it had to say is said when we go on.
+    drop(watching.join());
     drop(agents);
     drop(observer.join());
     let versions = outcome?;
@@ -157,18 +175,31 @@ fn perform(
     Ok(versions)
 }
 
-fn watch_guard(guard: &Arc<Guard>, stop: &Stop) {
+/// Kills every process of a run that should stop and does not come to its end by itself, since it waits
+/// for a callback of the test, for instance. Whatever waits for these processes then fails. `None` if the
+/// run came to its end.
+fn hurry(stop: &Stop, over: &Stop, guard: &Guard) -> Option<Result<(), RunError>> {
+    while !stop.wait(LOOK_EVERY) {
+        if over.is_set() {
+            return None;
+        }
+    }
+    (!over.wait(STOP_PATIENCE)).then(|| shut_down(guard))
+}
+
+fn watch_guard(guard: &Arc<Guard>, stop: &Stop) -> JoinHandle<()> {
     let events = guard.events();
     let stop = stop.clone();
     std::thread::spawn(move || {
         while let Ok(event) = events.recv() {
             if matches!(event, GuardEvent::Lost(_)) {
-                stop.ask(StopReason::Broken(
+                // Plane and nodes died of it, which others may have noticed before.
+                stop.insist(StopReason::Broken(
                     "the guard process died; every process of the run was killed".into(),
                 ));
             }
         }
-    });
+    })
 }
 
 /// A secret of this run, from the system's randomness.

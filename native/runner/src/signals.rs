@@ -1,12 +1,16 @@
 //! Who may end a run early: the terminal, the system, and whoever holds the life line.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::request::RunError;
 use crate::stop::{Stop, StopReason};
+
+/// How long a run that nobody waits for any more may take to heal, end and be analysed.
+const ABANDONED_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// Turns SIGINT, SIGTERM and SIGHUP into a wish to stop, for the rest of the process's life. A second one
 /// ends the process at once; the guard then heals and reaps.
@@ -43,7 +47,8 @@ async fn wait(stop: Stop) {
     }
 }
 
-/// Watches a descriptor that whoever asked for the run holds open: when it ends, they are gone.
+/// Watches a descriptor that whoever asked for the run holds open: when it ends, they are gone, and this process
+/// follows within two seconds. An analysis that takes longer is left to whoever finds the run.
 pub fn watch_life_line(fd: i32, stop: &Stop) -> Result<(), RunError> {
     let path = format!("/proc/self/fd/{fd}");
     let mut line = File::open(&path).map_err(|e| {
@@ -56,7 +61,12 @@ pub fn watch_life_line(fd: i32, stop: &Stop) -> Result<(), RunError> {
             let mut buffer = [0u8; 64];
             // Whatever is written there means nothing; only its end does.
             while matches!(line.read(&mut buffer), Ok(n) if n > 0) {}
-            stop.ask(StopReason::Interrupted("whoever started the run is gone".into()));
+            let why = "interrupted: whoever started the run is gone";
+            stop.ask(StopReason::Interrupted(why.into()));
+            std::thread::sleep(ABANDONED_PATIENCE);
+            // Perhaps to nobody.
+            let _ = writeln!(std::io::stderr(), "{why}; `fuzz_dist analyze` gives its verdict");
+            std::process::exit(2);
         })
         .map(drop)
         .map_err(|e| RunError::Internal(format!("no thread for the life line: {e}")))

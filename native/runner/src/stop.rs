@@ -39,6 +39,12 @@ impl Stop {
         self.inner.1.notify_all();
     }
 
+    /// Asks the run to end for a reason that explains whatever else was noticed before.
+    pub fn insist(&self, reason: StopReason) {
+        *self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(reason);
+        self.inner.1.notify_all();
+    }
+
     /// The reason, if the run should end.
     pub fn reason(&self) -> Option<StopReason> {
         self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()

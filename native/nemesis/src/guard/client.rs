@@ -117,7 +117,8 @@ struct State {
     last_id: u64,
     waiting: HashMap<u64, Sender<Outcome>>,
     subscribers: Vec<Sender<GuardEvent>>,
-    ending: bool,
+    /// It has said that it killed everything; until then its end is a death, even one that was asked for.
+    swept: bool,
     lost: Option<Leftovers>,
     ended: bool,
 }
@@ -233,7 +234,6 @@ impl Guard {
             if state.ended {
                 return Err(GuardError::Lost);
             }
-            state.ending |= action == Action::Shutdown;
             state.last_id += 1;
             let id = state.last_id;
             state.waiting.insert(id, sender);
@@ -269,7 +269,6 @@ impl Guard {
         lock(&self.input).take();
         if matches!(answer, Err(GuardError::Silent)) {
             // It can do no more for us; the reader then kills what it left.
-            lock(&self.shared.state).ending = false;
             let _ = child.kill();
         }
         let _ = child.wait();
@@ -300,7 +299,9 @@ impl Shared {
                     self.tell(&GuardEvent::Exited { key, pid, exit, monotonic_ns });
                 }
                 Ok(Line::Reply(Reply { id, outcome })) => {
-                    if let Some(waiting) = lock(&self.state).waiting.remove(&id) {
+                    let mut state = lock(&self.state);
+                    state.swept |= matches!(outcome, Outcome::Swept { .. });
+                    if let Some(waiting) = state.waiting.remove(&id) {
                         drop(waiting.send(outcome));
                     }
                 }
@@ -308,7 +309,7 @@ impl Shared {
                 Err(_) => break,
             }
         }
-        if !lock(&self.state).ending {
+        if !lock(&self.state).swept {
             let left = self.emergency_kill();
             lock(&self.state).lost = Some(left.clone());
             self.tell(&GuardEvent::Lost(left));
