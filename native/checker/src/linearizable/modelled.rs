@@ -116,12 +116,7 @@ impl ModelSubject<'_> {
         let (classes, calls) = self.problem(&chosen);
         let mut machine = ModelMachine::new(self.model, &classes);
         let outcome = search(&mut machine, &calls, meter);
-        Decision::by_search(outcome, calls.len(), |call| {
-            let stuck = chosen[call];
-            let end = self.calls.spans[stuck].ret;
-            let before = |i: &usize| self.calls.spans[*i].invoke < end;
-            (stuck, chosen.iter().copied().filter(before).collect())
-        })
+        Decision::by_search(outcome, &chosen)
     }
 
     fn problem(&self, chosen: &[usize]) -> (Vec<Action>, Vec<Call>) {

@@ -11,7 +11,7 @@ use fuzz_dist_core::{History, Value};
 use crate::budget::Meter;
 use crate::linearizable::calls::KeyedCall;
 use crate::linearizable::model::{Register, RegisterCall};
-use crate::linearizable::search::{Call, NEVER, Outcome, search};
+use crate::linearizable::search::{Call, Cut, NEVER, Outcome, search};
 use crate::linearizable::subject::{Proof, Span, Subject, proof_of};
 use crate::linearizable::unique::{UniqueOutcome, check_unique};
 use crate::linearizable::{Decision, Verdicts};
@@ -83,12 +83,7 @@ impl<'a> RegisterSubject<'a> {
         let (classes, calls) = self.problem(&chosen);
         let mut register = Register { classes: &classes };
         let outcome = search(&mut register, &calls, meter);
-        Decision::by_search(outcome, calls.len(), |call| {
-            let stuck = chosen[call];
-            let end = self.calls[stuck].ret;
-            let start = chosen.iter().copied().filter(|&i| self.calls[i].invoke < end).collect();
-            (stuck, start)
-        })
+        Decision::by_search(outcome, &chosen)
     }
 
     /// Leaves out calls that may have happened but whose value nobody can have seen: an order with such
@@ -252,21 +247,19 @@ impl Decision {
         Decision { verdict, by_search: false, stats: Default::default() }
     }
 
-    /// Decided by search; `start_of` translates the stuck call and gives the calls up to it.
-    pub fn by_search(
-        outcome: Outcome,
-        call_count: usize,
-        start_of: impl FnOnce(usize) -> (usize, Vec<usize>),
-    ) -> Decision {
+    /// Decided by search of the chosen calls.
+    pub fn by_search(outcome: Outcome, chosen: &[usize]) -> Decision {
         let (verdict, stats) = match outcome {
             Outcome::Linearizable(stats) => (Verdicts::Linearizable, stats),
             Outcome::GaveUp(gave_up) => {
                 let stats = gave_up.stats;
-                (Verdicts::GaveUp { gave_up, call_count }, stats)
+                (Verdicts::GaveUp { gave_up, call_count: chosen.len() }, stats)
             }
             Outcome::Stuck(found) => {
-                let (stuck, start) = start_of(found.call);
-                (Verdicts::Stuck { stuck, start }, found.stats)
+                // What came before the last moment at which all was as at the start proves nothing.
+                let Cut { open, next } = found.cut.unwrap_or_default();
+                let start = open.into_iter().chain(next..chosen.len()).map(|i| chosen[i]).collect();
+                (Verdicts::Stuck { stuck: chosen[found.call], start }, found.stats)
             }
         };
         Decision { verdict, by_search: true, stats }

@@ -87,8 +87,20 @@ pub struct Stuck {
     pub configs: Vec<LastConfig>,
     /// How many there were.
     pub config_count: usize,
+    /// A moment from which on the calls alone cannot be linearized.
+    pub cut: Option<Cut>,
     /// Work done.
     pub stats: SearchStats,
+}
+
+/// A moment at which everything was certainly as at the start: the object in its initial state, and no
+/// open call had taken effect. What came before proves nothing about what came after.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cut {
+    /// Calls that were open.
+    pub open: Vec<usize>,
+    /// The first call that was invoked later.
+    pub next: usize,
 }
 
 /// How far a search got that gave up.
@@ -230,6 +242,9 @@ struct Search<'a, M: Machine, const W: usize> {
     beam: usize,
     stats: SearchStats,
     steps_at_look: u64,
+    cut: Option<Cut>,
+    /// How many calls have been invoked.
+    invoked: usize,
 }
 
 /// Where to go back to when a narrowed search finds nothing.
@@ -272,6 +287,8 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             beam: beam.max(1),
             stats: SearchStats { open_max, ..SearchStats::default() },
             steps_at_look: 0,
+            cut: None,
+            invoked: 0,
         }
     }
 
@@ -314,9 +331,12 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             }
             self.commit(call);
             at += 1;
-            // States of a checkpoint are in use as well, and are not renumbered.
-            if checkpoint.is_none() && self.machine.is_crowded() {
-                self.forget_states();
+            // With a checkpoint, some configurations are set aside, and its states are in use as well.
+            if checkpoint.is_none() {
+                self.note_cut();
+                if self.machine.is_crowded() {
+                    self.forget_states();
+                }
             }
         }
         Outcome::Linearizable(self.stats)
@@ -338,6 +358,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
     /// A call opens.
     fn invoke(&mut self, index: usize) {
         let call = self.calls[index];
+        self.invoked = index + 1;
         let kind = self.machine.kind(call.class);
         // There is a slot for each of the most calls that are ever open.
         let Some(slot) = self.walk.free_slots.pop() else { return };
@@ -534,6 +555,35 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         self.walk.returned += 1;
     }
 
+    /// Remembers this moment if the calls from here on can be taken for a history of their own: only
+    /// what is so at the start of that history is possible now, neither more nor less.
+    fn note_cut(&mut self) {
+        let initial = self.machine.initial();
+        let mut all = self.walk.frontier.iter();
+        let (Some(&only), None) = (all.next(), all.next()) else { return };
+        if only.state != initial {
+            return;
+        }
+        let mut start = Config { state: initial, need: [0; W], avail: [0; W] };
+        let mut open = Vec::new();
+        for group in &self.walk.groups {
+            let unchanged = self.machine.step(initial, group.class) == initial;
+            for &(ret, slot) in &group.members {
+                open.push(self.walk.slot_call[slot as usize] as usize);
+                if group.kind != Kind::Observer {
+                    set(&mut start.avail, slot);
+                }
+                if ret != NEVER && !unchanged {
+                    set(&mut start.need, slot);
+                }
+            }
+        }
+        if start == only {
+            open.sort_unstable();
+            self.cut = Some(Cut { open, next: self.invoked });
+        }
+    }
+
     fn forget_states(&mut self) {
         let in_use: Vec<u32> = self.walk.frontier.iter().map(|config| config.state).collect();
         let numbers = self.machine.keep_only(&in_use);
@@ -564,6 +614,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             call,
             configs,
             config_count: self.walk.frontier.len(),
+            cut: self.cut,
             stats: self.stats,
         }))
     }
