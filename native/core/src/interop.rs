@@ -19,6 +19,7 @@ mod json_read;
 mod json_write;
 mod recognise;
 mod repair;
+mod terms;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use edn_write::{edn_of_value, write_edn, write_edn_op};
 pub use error::{LoadError, Place, ShapeError};
 pub use json_write::{write_jsonl, write_jsonl_op};
 pub use repair::{add_invocations, read_records};
+pub use terms::{history_of_terms, term_of_op};
 
 use crate::history::History;
 use crate::history_file::Reader;

@@ -253,6 +253,24 @@ pub enum LoadError {
         /// Why.
         source: SymTableFull,
     },
+    /// A term that is no list was given for a history.
+    #[error("{name} is not a list of operations: it is {found}")]
+    NotAList {
+        /// What stands for it.
+        name: String,
+        /// What it is.
+        found: String,
+    },
+    /// A term of a list is not an operation.
+    #[error("{name}, record {position}: {source}")]
+    Record {
+        /// What stands for the list.
+        name: String,
+        /// Its place in the list, from 0.
+        position: usize,
+        /// What is wrong with it.
+        source: ShapeError,
+    },
     /// Our own file cannot be read.
     #[error(transparent)]
     HistoryFile(#[from] HistoryFileError),
