@@ -151,6 +151,17 @@ fn a_lost_guard_is_reported_and_refuses() {
 }
 
 #[test]
+fn ending_a_guard_that_has_just_been_killed_leaves_nothing() {
+    let (run_id, directory) = (new_run_id(), TempDir::new().unwrap());
+    let guard = Guard::start(exe(), &run_id).unwrap();
+    guard.spawn(request(&directory, "n1", "exec sleep 600")).unwrap();
+    signal::kill(Pid::from_raw(guard.pid()), Posix::SIGKILL).unwrap();
+    // Before anybody has noticed, or just after.
+    assert!(matches!(guard.end(), Err(GuardError::Lost)));
+    assert_eq!(survivors(&run_id), Vec::<i32>::new());
+}
+
+#[test]
 fn signals_that_end_programs_do_not_end_the_guard_but_do_end_nodes() {
     let (run_id, directory) = (new_run_id(), TempDir::new().unwrap());
     let guard = Guard::start(exe(), &run_id).unwrap();
