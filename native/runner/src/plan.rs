@@ -65,10 +65,14 @@ pub fn check(spec: &Spec, schedule: Option<&FaultSchedule>) -> Result<(), RunErr
         }
         compile(expr, &env).map_err(input)?;
     }
-    if let Some(schedule) = schedule {
-        validate(spec, schedule)?;
+    match schedule {
+        Some(schedule) => validate(spec, schedule),
+        // The nodes may run with other boundaries than the spec says, but what cannot be drawn against
+        // those of the spec is refused before anything is started.
+        None => {
+            fuzz_dist_schedule::simulate::draw_from_spec(spec, Seed(0)).map(drop).map_err(input)
+        }
     }
-    Ok(())
 }
 
 fn validate(spec: &Spec, schedule: &FaultSchedule) -> Result<(), RunError> {
