@@ -1,16 +1,23 @@
 defmodule Mix.Tasks.Compile.FuzzDistNative do
-  # Builds the core (the Rust binary `fuzz_dist`) and installs it into this application's own priv
-  # under _build, so that a path dependency and a git dependency with `subdir:` both work. There is no
-  # priv in the source tree: mix would link _build's to it, and the binary would land among sources.
-  # It is defined here since a compiler must exist before lib/ is compiled.
+  # Builds the core (the Rust binary `fuzz_dist`) and the library of its checkers, and installs both into
+  # this application's own priv under _build, so that a path dependency and a git dependency with `subdir:`
+  # both work. There is no priv in the source tree: mix would link _build's to it, and the binary would land
+  # among sources. It is defined here since a compiler must exist before lib/ is compiled.
+  #
+  # FUZZ_DIST_BIN and FUZZ_DIST_NIF name what is built already, and is used where it lies. With a binary
+  # given nothing is built; the library is then taken from beside it, if it is there. Without the library
+  # everything works but FuzzDist.check/3 and FuzzDist.History, which say so: it never fails a compilation.
   @moduledoc false
   use Mix.Task.Compiler
 
+  @root Path.expand("..", __DIR__)
+
   @impl true
   def run(_arguments) do
-    case System.get_env("FUZZ_DIST_BIN") do
-      empty when empty in [nil, ""] -> build()
-      path -> use_given(path)
+    with {core, diagnostics} when core != :error <- core() do
+      {library, more} = library()
+      status = if :ok in [core, library], do: :ok, else: :noop
+      {if(library == :error, do: :error, else: status), diagnostics ++ more}
     end
   end
 
@@ -18,52 +25,84 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
   def manifests, do: []
 
   @impl true
-  def clean, do: File.rm(installed())
+  def clean, do: Enum.each(["fuzz_dist", "fuzz_dist_nif.so"], &File.rm(installed(&1)))
 
-  defp use_given(path) do
-    if File.regular?(path),
-      do: {:noop, []},
-      else: failed("FUZZ_DIST_BIN names #{path}, which is not a file")
+  defp core do
+    case given("FUZZ_DIST_BIN") do
+      nil -> build("fuzz_dist", "fuzz_dist", "fuzz_dist", &failed/1)
+      path -> use_given("FUZZ_DIST_BIN", path)
+    end
   end
 
-  defp build do
-    root = Path.expand("..", __DIR__)
+  defp library do
+    case {given("FUZZ_DIST_NIF"), given("FUZZ_DIST_BIN")} do
+      {nil, nil} -> build("fuzz_dist_nif", library_name(), "fuzz_dist_nif.so", &incomplete/1)
+      {nil, binary} -> binary |> Path.dirname() |> Path.join(library_name()) |> from_beside()
+      {path, _} -> use_given("FUZZ_DIST_NIF", path)
+    end
+  end
 
+  defp from_beside(path) do
+    if File.regular?(path), do: install(path, "fuzz_dist_nif.so"), else: {:noop, []}
+  end
+
+  # As cargo calls it; the VM wants .so everywhere.
+  defp library_name do
+    case :os.type() do
+      {:unix, :darwin} -> "libfuzz_dist_nif.dylib"
+      _ -> "libfuzz_dist_nif.so"
+    end
+  end
+
+  defp given(variable) do
+    case System.get_env(variable) do
+      empty when empty in [nil, ""] -> nil
+      path -> path
+    end
+  end
+
+  defp use_given(variable, path) do
+    if File.regular?(path),
+      do: {:noop, []},
+      else: failed("#{variable} names #{path}, which is not a file")
+  end
+
+  defp build(package, built, name, on_failure) do
     cond do
-      not File.regular?(Path.join(root, "Cargo.toml")) ->
-        failed(
-          "there is no Cargo.toml in #{root}: as a git dependency fuzz_dist needs " <>
+      not File.regular?(Path.join(@root, "Cargo.toml")) ->
+        on_failure.(
+          "there is no Cargo.toml in #{@root}: as a git dependency fuzz_dist needs " <>
             "`subdir: \"elixir_client\"` (not `sparse:`), so that the Rust sources come along"
         )
 
       is_nil(System.find_executable("cargo")) ->
-        failed(
+        on_failure.(
           "cargo is needed to build the core of fuzz_dist and is not on the PATH. Install Rust " <>
             "(https://rustup.rs), or set FUZZ_DIST_BIN to a fuzz_dist binary that exists"
         )
 
       true ->
-        cargo(root)
+        cargo(package, built, name, on_failure)
     end
   end
 
-  defp cargo(root) do
-    arguments = ["build", "--release", "--locked", "-p", "fuzz_dist"]
-    target = Path.expand(System.get_env("CARGO_TARGET_DIR") || "target", root)
-    options = [cd: root, stderr_to_stdout: true, into: IO.stream(:stdio, :line)]
+  defp cargo(package, built, name, on_failure) do
+    arguments = ["build", "--release", "--locked", "-p", package]
+    target = Path.expand(System.get_env("CARGO_TARGET_DIR") || "target", @root)
+    options = [cd: @root, stderr_to_stdout: true, into: IO.stream(:stdio, :line)]
 
     case System.cmd("cargo", arguments, options) do
       {_, 0} ->
-        install(Path.join(target, "release/fuzz_dist"))
+        install(Path.join([target, "release", built]), name)
 
       {_, status} ->
-        failed("`cargo #{Enum.join(arguments, " ")}` in #{root} ended with #{status}")
+        on_failure.("`cargo #{Enum.join(arguments, " ")}` in #{@root} ended with #{status}")
     end
   end
 
-  # A binary that runs must not be overwritten: copy aside, then rename.
-  defp install(built) do
-    installed = installed()
+  # What runs or is mapped must not be overwritten: copy aside, then rename.
+  defp install(built, name) do
+    installed = installed(name)
 
     if same?(built, installed) do
       {:noop, []}
@@ -83,21 +122,24 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
          else: (_ -> false)
   end
 
-  defp installed, do: Path.join([Mix.Project.app_path(), "priv", "fuzz_dist"])
+  defp installed(name), do: Path.join([Mix.Project.app_path(), "priv", name])
 
-  defp failed(message) do
+  defp failed(message), do: {:error, [told(message, :error)]}
+
+  # The rest works without the library.
+  defp incomplete(message),
+    do: {:noop, [told("FuzzDist.check/3 will not work: " <> message, :warning)]}
+
+  defp told(message, severity) do
     Mix.shell().error("fuzz_dist: " <> message)
 
-    {:error,
-     [
-       %Mix.Task.Compiler.Diagnostic{
-         compiler_name: "fuzz_dist_native",
-         file: Path.join(__DIR__, "mix.exs"),
-         position: nil,
-         severity: :error,
-         message: message
-       }
-     ]}
+    %Mix.Task.Compiler.Diagnostic{
+      compiler_name: "fuzz_dist_native",
+      file: Path.join(__DIR__, "mix.exs"),
+      position: nil,
+      severity: severity,
+      message: message
+    }
   end
 end
 

@@ -148,19 +148,18 @@ defmodule FuzzDist do
 
   # As a term for the library: [{name, %{option => value}}], names with dashes.
   defp checkers([]), do: {:error, "there is no checker in the list"}
-  defp checkers(nil), do: no_checker(nil)
 
-  defp checkers(checkers) do
-    checkers
-    |> List.wrap()
-    |> Enum.reduce_while({:ok, []}, fn checker, {:ok, before} ->
-      case checker(checker) do
-        {:ok, checker} -> {:cont, {:ok, [checker | before]}}
-        {:error, _} = error -> {:halt, error}
-      end
-    end)
-    |> case do
-      {:ok, checkers} -> {:ok, checkers |> Enum.reverse() |> :erlang.term_to_binary()}
+  defp checkers(several) when is_list(several) do
+    if List.improper?(several),
+      do: no_checker(several),
+      else: several |> Enum.map(&checker/1) |> together()
+  end
+
+  defp checkers(one), do: together([checker(one)])
+
+  defp together(checkers) do
+    case Enum.find(checkers, &match?({:error, _}, &1)) do
+      nil -> {:ok, checkers |> Enum.map(&elem(&1, 1)) |> :erlang.term_to_binary()}
       error -> error
     end
   end
@@ -173,7 +172,7 @@ defmodule FuzzDist do
 
   defp checker({name, options} = given) when is_list(options) do
     with {:ok, {name, _}} <- checker(name) do
-      if Enum.all?(options, &option?/1),
+      if not List.improper?(options) and Enum.all?(options, &option?/1),
         do: {:ok, {name, Map.new(options, fn {key, value} -> {dashed(key), value} end)}},
         else: no_checker(given)
     end

@@ -64,9 +64,7 @@ defmodule FuzzDist.History do
   An error is a sentence that names the file, the line and the column.
   """
   @spec load(Path.t()) :: {:ok, t} | {:error, String.t()}
-  def load(path) when is_binary(path) or is_list(path) do
-    path = IO.chardata_to_string(path)
-
+  def load(path) when is_binary(path) do
     # Where the file system ends a path, and so would the message about it.
     if String.contains?(path, "\0"),
       do: {:error, "a path cannot contain a zero byte: #{inspect(path)}"},

@@ -97,6 +97,18 @@ mod tests {
     }
 
     #[test]
+    fn records_come_back_as_they_went() {
+        let whole = history(
+            "{:process 0 :type :invoke :f :cas :value [1 \"a\"] :node \"n1\"}
+             {:process 0 :type :info :f :cas :value [1 \"a\"] :error {:why :timeout} :time 7}",
+        );
+        let back = from_terms(&to_terms(&whole, 0, 2)).unwrap();
+        assert_eq!(back.ops(), whole.ops());
+        let error = from_terms(&[131, 108]).unwrap_err();
+        assert!(error.starts_with("the list: the term is cut off"), "{error}");
+    }
+
+    #[test]
     fn parts_of_a_history_are_within_it() {
         let history = history(
             "{:process 0 :type :invoke :f :read} {:process 1 :type :invoke :f :read}
