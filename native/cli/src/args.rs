@@ -83,22 +83,22 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct Overrides {
     /// Seed of everything drawn.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Length of the main phase in seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub time_limit: Option<f64>,
     /// Folder in which runs are stored.
     #[arg(long, value_name = "FOLDER")]
     pub store: Option<String>,
     /// How many nodes, or their names with commas between.
-    #[arg(long, value_name = "N|NAMES", value_parser = nodes)]
+    #[arg(long, value_name = "N|NAMES", value_parser = nodes, allow_negative_numbers = true)]
     pub nodes: Option<Nodes>,
     /// Logical processes: a number, or 2n for twice the number of nodes.
-    #[arg(long, value_name = "N|Kn", value_parser = concurrency)]
+    #[arg(long, value_name = "N|Kn", value_parser = concurrency, allow_negative_numbers = true)]
     pub concurrency: Option<Concurrency>,
     /// Operations a second, all processes together.
-    #[arg(long, value_name = "PER_SECOND", value_parser = per_second)]
+    #[arg(long, value_name = "PER_SECOND", value_parser = per_second, allow_negative_numbers = true)]
     pub rate: Option<f64>,
     /// Faults of this profile instead of the spec's (see config/nemesis).
     #[arg(long, value_name = "FILE")]
@@ -111,7 +111,7 @@ pub struct RunOutput {
     #[arg(long)]
     pub json: bool,
     /// A file descriptor whose end of input means that whoever started this command is gone.
-    #[arg(long, value_name = "FD")]
+    #[arg(long, value_name = "FD", allow_negative_numbers = true)]
     pub life_line_fd: Option<i32>,
 }
 
@@ -123,7 +123,7 @@ pub struct ScheduleArgs {
     #[command(flatten)]
     pub overrides: Overrides,
     /// Print at most so many records.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub limit: Option<usize>,
     /// Print the faults as a schedule.json, which can be edited and given to `run --schedule`.
     #[arg(long)]
@@ -154,10 +154,10 @@ pub struct CheckArgs {
     #[arg(long, value_name = "NAME")]
     pub consistency_model: Option<String>,
     /// Answer `unknown` after this many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub time_limit: Option<f64>,
     /// Answer `unknown` when the checker needs more than this many MiB.
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
     pub memory_limit: Option<u64>,
     /// Print one JSON object with the result on standard output.
     #[arg(long)]
@@ -237,12 +237,19 @@ pub struct DoctorArgs {
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
-    positive(text, "a number of seconds")
+    let seconds = positive(text, "a number of seconds")?;
+    if seconds > SECONDS_MAX {
+        return Err("must be at most a year".into());
+    }
+    Ok(seconds)
 }
 
 fn per_second(text: &str) -> Result<f64, String> {
     positive(text, "operations a second")
 }
+
+/// Times longer than any run; what is above would not fit into a clock either.
+const SECONDS_MAX: f64 = 366.0 * 86400.0;
 
 fn positive(text: &str, what: &str) -> Result<f64, String> {
     text.parse()
@@ -309,6 +316,11 @@ mod tests {
         for wrong in ["0", "0n", "n2", "", "-3", "1.5"] {
             assert!(concurrency(wrong).is_err(), "{wrong}");
         }
-        assert!(seconds("0").is_err() && seconds("inf").is_err() && seconds("1.5").is_ok());
+        assert!(
+            seconds("0").is_err()
+                && seconds("inf").is_err()
+                && seconds("1e300").is_err()
+                && seconds("1.5").is_ok()
+        );
     }
 }

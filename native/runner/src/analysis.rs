@@ -59,7 +59,7 @@ pub(crate) fn analyze_with(
              then",
         ));
     }
-    let replay_command = format!("{program} replay {}", run_dir.display());
+    let replay_command = replay_command(program, run_dir);
     let info = RunInfo {
         name: spec.name.clone(),
         run_id: header.run.clone(),
@@ -101,6 +101,14 @@ pub(crate) fn analyze_with(
         replay_command,
         seed: header.seed.0,
     })
+}
+
+/// What a shell understands: the folder is quoted where it has to be.
+fn replay_command(program: &str, run_dir: &Path) -> String {
+    let folder = run_dir.display().to_string();
+    // Only a NUL cannot be quoted, and no path has one.
+    let folder = shlex::try_quote(&folder).map_or(folder.clone(), |quoted| quoted.into_owned());
+    format!("{program} replay {folder}")
 }
 
 fn read_schedule(path: &Path) -> Result<FaultSchedule, RunError> {
@@ -170,4 +178,16 @@ fn export_edn(files: &RunDir, history: &History) -> Result<(), RunError> {
     let mut out = std::io::BufWriter::new(std::fs::File::create(&path).map_err(failed)?);
     fuzz_dist_core::interop::write_edn(history, &mut out).map_err(failed)?;
     std::io::Write::flush(&mut out).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_replay_command_can_be_pasted() {
+        let command = |folder| replay_command("fuzz_dist", Path::new(folder));
+        assert_eq!(command("store/t/1"), "fuzz_dist replay store/t/1");
+        assert_eq!(command("my store/t/1"), "fuzz_dist replay 'my store/t/1'");
+    }
 }

@@ -42,7 +42,10 @@ pub fn tell(outcome: &RunOutcome, json: bool, no_color: bool) -> Result<u8, CliE
 /// A stored run names the program only; what is printed here must work where it is printed.
 fn as_called(command: &str, program: &str) -> String {
     match command.strip_prefix("fuzz_dist ") {
-        Some(rest) => format!("{program} {rest}"),
+        Some(rest) => {
+            let quoted = shlex::try_quote(program).unwrap_or(program.into());
+            format!("{quoted} {rest}")
+        }
         None => command.to_owned(),
     }
 }
@@ -108,12 +111,13 @@ mod tests {
             as_called("fuzz_dist replay r", "target/fuzz_dist"),
             "target/fuzz_dist replay r"
         );
+        assert_eq!(as_called("fuzz_dist replay r", "a b/fuzz_dist"), "'a b/fuzz_dist' replay r");
         assert_eq!(as_called("mix fuzz_dist.replay r", "x"), "mix fuzz_dist.replay r");
     }
 
     #[test]
-    fn a_report_that_could_not_be_written_is_said() {
+    fn a_report_that_was_not_written_again_is_said() {
         let text = last_lines(&RunOutcome { report: None, ..outcome() }, "", false);
-        assert!(text.contains("could not be written; the run is in store/t/1"), "{text}");
+        assert!(text.contains("report   left as it is, in store/t/1\n"), "{text}");
     }
 }
