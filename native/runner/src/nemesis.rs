@@ -395,9 +395,16 @@ impl Nemesis {
                 last: &running.last,
                 applied_ns: healed_ns,
             };
-            let deadline = Instant::now() + HEAL_OBSERVED_MAX;
+            let mut deadline = Instant::now() + HEAL_OBSERVED_MAX;
+            // A node that comes up is waited for: it is set up below. An idle link may stay silent until its
+            // next tick, which nothing waits for when the main phase is over.
+            let mut patient = fault.kind.plane() == Plane::Link;
             let mut written = Ok(());
             while Instant::now() < deadline && !nemesis.stop.is_set() {
+                if patient && nemesis.over.is_set() {
+                    patient = false;
+                    deadline = deadline.min(Instant::now() + SETTLE_MAX);
+                }
                 nemesis.mesh.connect();
                 if let Some(seen) = look.healed(nemesis.recorder.now_ns()) {
                     let value = nemesis.identify(fault, [("effect", Value::str(seen.text))]);
