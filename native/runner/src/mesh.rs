@@ -20,6 +20,9 @@ use crate::stop::Stop;
 /// How long a node may take to say whom it sees; a paused one never does.
 const ASK_TIMEOUT: Duration = Duration::from_millis(1000);
 
+/// A name that no process is registered under.
+const NOBODY: &str = "fuzz_dist_nobody";
+
 /// The nodes of a run and the agents in them.
 #[derive(Debug, Clone)]
 pub struct Mesh {
@@ -101,6 +104,28 @@ impl Mesh {
                 link.send(crate::agents::message::tagged(
                     "connect",
                     [Value::Int(0), Value::list(missing)],
+                ));
+            }
+        }
+    }
+
+    /// Sends one small message over each of these links that is connected, to nobody: so that bytes pass a link
+    /// that works, also when nothing else uses it and its next tick is far. It connects nothing.
+    pub fn nudge(&self, links: &[Link]) {
+        for link in links {
+            let to = self.nodes.iter().find(|(short, _)| *short == link.to);
+            if let (Some((_, full)), Some(from)) = (to, self.agents.get(Role::Node, &link.from)) {
+                let nobody = Value::tuple(vec![Value::sym(NOBODY), Value::sym(full)]);
+                let options = Value::list(vec![Value::sym("noconnect"), Value::sym("nosuspend")]);
+                from.send(crate::agents::message::tagged(
+                    "call",
+                    [
+                        Value::Int(0),
+                        Value::sym("erlang"),
+                        Value::sym("send"),
+                        Value::list(vec![nobody, Value::Nil, options]),
+                        Value::Int(ASK_TIMEOUT.as_millis() as i64),
+                    ],
                 ));
             }
         }

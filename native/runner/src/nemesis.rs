@@ -39,6 +39,10 @@ const SAMPLE_AHEAD_NS: u64 = 150_000_000;
 /// How long after a heal its effect may take to be seen.
 const HEAL_OBSERVED_MAX: Duration = Duration::from_secs(20);
 
+/// How often something is sent over links that were healed, until bytes pass. An idle cluster with a long net tick
+/// would else be silent for a quarter of a minute.
+const NUDGE_EVERY: Duration = Duration::from_millis(200);
+
 /// How long after a heal the nodes may take to see each other before what they see is recorded.
 const SETTLE_MAX: Duration = Duration::from_secs(5);
 
@@ -400,12 +404,17 @@ impl Nemesis {
             // next tick, which nothing waits for when the main phase is over.
             let mut patient = fault.kind.plane() == Plane::Link;
             let mut written = Ok(());
+            let mut nudged: Option<Instant> = None;
             while Instant::now() < deadline && !nemesis.stop.is_set() {
                 if patient && nemesis.over.is_set() {
                     patient = false;
                     deadline = deadline.min(Instant::now() + SETTLE_MAX);
                 }
                 nemesis.mesh.connect();
+                if fault.port.is_none() && nudged.is_none_or(|at| at.elapsed() > NUDGE_EVERY) {
+                    nemesis.mesh.nudge(&running.resolved.links);
+                    nudged = Some(Instant::now());
+                }
                 if let Some(seen) = look.healed(nemesis.recorder.now_ns()) {
                     let value = nemesis.identify(fault, [("effect", Value::str(seen.text))]);
                     let now_ns = nemesis.recorder.now_ns();
