@@ -2,7 +2,7 @@
 //!
 //! Values come from a spec (TOML, so typed) or from `--option k=v` (text), and both are accepted.
 
-use fuzz_dist_core::spec::Options;
+use fuzz_dist_core::spec::{Options, suggest};
 use serde_json::Value as Json;
 
 /// One option of a checker.
@@ -154,31 +154,9 @@ impl<'a> OptionReader<'a> {
 
 /// `; did you mean "x"?` when a known name is close, else nothing.
 pub fn did_you_mean(given: &str, known: &[&str]) -> String {
-    let normal = |text: &str| text.to_lowercase().replace(['_', ' '], "-");
-    let given = normal(given);
-    known
-        .iter()
-        .map(|name| (edit_distance(&given, &normal(name)), *name))
-        .min()
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 3)
-        .map(|(_, name)| format!("; did you mean {name:?}?"))
+    suggest::nearest(given, known.iter().copied())
+        .map(|name| format!("; did you mean {name:?}?"))
         .unwrap_or_default()
-}
-
-/// Levenshtein distance in characters. Names are short, so the quadratic table is nothing.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
@@ -193,11 +171,5 @@ mod tests {
         );
         assert_eq!(did_you_mean("set_full", &["set-full", "set"]), "; did you mean \"set-full\"?");
         assert_eq!(did_you_mean("kangaroo", &["set", "bank"]), "");
-    }
-
-    #[test]
-    fn distance_is_levenshtein() {
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-        assert_eq!(edit_distance("", "abc"), 3);
     }
 }

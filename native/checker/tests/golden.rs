@@ -83,6 +83,26 @@ fn checker_for(model: &str) -> Option<(&'static str, serde_json::Value)> {
         "queue" => ("queue", json!({})),
         "total-queue" => ("total-queue", json!({})),
         "unique-ids" => ("unique-ids", json!({})),
+        "list-append" => {
+            // `list-append opts={:consistency-models [:a :b], :anomalies [:c]}`, `--consistency-models a`.
+            let between = |name: &str| {
+                let (_, rest) = model.split_once(name)?;
+                let list = rest
+                    .trim_start()
+                    .strip_prefix('[')
+                    .map_or(rest, |rest| rest.split(']').next().unwrap_or(rest));
+                let list = list.split(['}', ',']).next().unwrap_or(list).trim();
+                Some(if list == "nil" { "none".to_owned() } else { list.replace(' ', ",") })
+            };
+            let mut options = serde_json::Map::new();
+            if let Some(models) = between("consistency-models") {
+                options.insert("consistency-model".into(), models.into());
+            }
+            if let Some(anomalies) = between(":anomalies") {
+                options.insert("anomalies".into(), anomalies.into());
+            }
+            ("list-append", options.into())
+        }
         "bank" => ("bank", json!({})),
         _ => return None,
     })
@@ -116,6 +136,7 @@ fn histories_of_others_have_their_verdicts() {
                 let result = check(checker, options, &loaded.history);
                 count += 1;
                 println!("{} {file} {:?} {}", result.verdict, start.elapsed(), result.reason);
+                println!("    {line}\n    {}", result.details);
                 if result.verdict != expected {
                     wrong.push(format!(
                         "{file}: {} not {expected}: {}",
