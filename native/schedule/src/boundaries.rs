@@ -9,9 +9,7 @@
 use std::collections::BTreeMap;
 
 use fuzz_dist_core::fault::{BoundaryEdges, Zone};
-use fuzz_dist_core::spec::Spec;
-
-use crate::suggest;
+use fuzz_dist_core::spec::{Spec, suggest};
 
 /// What loaded schedulers may add to or take from a boundary.
 const SLACK_MS: f64 = 100.0;
@@ -124,7 +122,7 @@ impl Boundaries {
     pub fn get(&self, name: &str) -> Result<&BoundaryEdges, BoundaryError> {
         self.edges.iter().find(|edges| edges.name == name).ok_or_else(|| BoundaryError::Unknown {
             name: name.to_owned(),
-            hint: suggest::hint(name, self.edges.iter().map(|edges| edges.name.as_str())),
+            hint: suggest::clause(name, self.edges.iter().map(|edges| edges.name.as_str())),
         })
     }
 

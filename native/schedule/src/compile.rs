@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use fuzz_dist_core::Sym;
 use fuzz_dist_core::seed::{Seed, Stream};
+use fuzz_dist_core::spec::suggest;
 
 use crate::expr::{Expr, ExprError, Node, OpTest, Operation, ThreadTest};
 use crate::generator::change::{FMap, Filter, Map, Test};
@@ -23,7 +24,6 @@ use crate::generator::order::{Cycle, FlipFlop, Repeat, Sequence, Synchronize};
 use crate::generator::pace::{CycleTimes, Delay, Stagger};
 use crate::generator::until::UntilOk;
 use crate::generator::{BoxGenerator, ThreadSet};
-use crate::suggest;
 use crate::template::{Counter, Template};
 
 /// How many generators an expression may become once copied for threads and groups: each has a stream
@@ -520,7 +520,7 @@ impl Compiler<'_> {
             ThreadTest::Nodes(names) => {
                 let known = &self.env.nodes;
                 if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-                    let hint = suggest::hint(unknown, known.iter().map(String::as_str));
+                    let hint = suggest::clause(unknown, known.iter().map(String::as_str));
                     return Err(ExprError::new(path, format!("unknown node `{unknown}`{hint}")));
                 }
                 of(&|thread| names.contains(&known[thread as usize % known.len()]))

@@ -13,7 +13,6 @@ pub mod faults;
 pub mod generator;
 pub mod interpreter;
 pub mod simulate;
-mod suggest;
 pub mod target;
 pub mod template;
 pub mod threads;

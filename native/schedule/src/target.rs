@@ -10,8 +10,9 @@ use std::collections::BTreeSet;
 
 use fuzz_dist_core::fault::{FaultKind, Link, Plane, Resolved, Target};
 use fuzz_dist_core::seed::Stream;
+use fuzz_dist_core::spec::suggest;
 
-use crate::{draw, suggest};
+use crate::draw;
 
 /// Why a target does not fit the nodes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -243,7 +244,7 @@ fn known(names: &[String], nodes: &[String]) -> Result<(), TargetError> {
 }
 
 pub(crate) fn unknown_node(node: &str, nodes: &[String]) -> TargetError {
-    let hint = suggest::hint(node, nodes.iter().map(String::as_str));
+    let hint = suggest::clause(node, nodes.iter().map(String::as_str));
     TargetError::UnknownNode { node: node.to_owned(), hint }
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use fuzz_dist_core::fault::{Fault, FaultSchedule, Plane, Resolved, Target};
 use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::spec::suggest;
 
 use crate::faults::SCHEDULE_VERSION;
-use crate::suggest;
 use crate::target::{self, TargetError};
 
 /// Ten years: more is a slip of units.
@@ -75,7 +75,7 @@ fn check_port(fault: &Fault, ports: &[String]) -> Result<(), String> {
     if ports.contains(port) {
         return Ok(());
     }
-    let hint = suggest::hint(port, ports.iter().map(String::as_str));
+    let hint = suggest::clause(port, ports.iter().map(String::as_str));
     Err(format!("unknown port `{port}`{hint}"))
 }
 

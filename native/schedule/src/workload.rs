@@ -11,12 +11,11 @@ mod register;
 mod registry;
 mod set;
 
-use fuzz_dist_core::spec::{CheckerSpec, Spec, WorkloadSpec};
+use fuzz_dist_core::spec::{CheckerSpec, Spec, WorkloadSpec, suggest};
 use serde_json::{Value as Json, json};
 
 use crate::compile::THREADS_MAX;
 use crate::expr::{Expr, ExprError};
-use crate::suggest;
 
 /// The names of all workloads.
 pub const NAMES: [&str; 4] = ["pn_counter", "register", "registry", "set"];
@@ -174,7 +173,7 @@ fn parts(spec: &WorkloadSpec, setting: &Setting) -> Result<Parts, WorkloadError>
         _ => {
             return Err(WorkloadError::Unknown {
                 name: spec.name.clone(),
-                hint: suggest::hint(&spec.name, NAMES),
+                hint: suggest::clause(&spec.name, NAMES),
             });
         }
     };

@@ -37,6 +37,16 @@ pub fn hint(given: &str, candidates: &[&str]) -> String {
     }
 }
 
+/// As [`hint`], to follow a sentence: "; did you mean `x`?", "; known: x, y", or "; there are none".
+pub fn clause<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    if candidates.is_empty() {
+        "; there are none".into()
+    } else {
+        format!("; {}", hint(given, &candidates))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,5 +61,12 @@ mod tests {
         assert_eq!(nearest("database", names), None);
         assert_eq!(nearest("", names), None);
         assert_eq!(nearest("x", ["y"]), None);
+    }
+
+    #[test]
+    fn what_is_far_is_answered_with_what_there_is() {
+        assert_eq!(clause("stager", ["stagger", "mix"]), "; did you mean `stagger`?");
+        assert_eq!(clause("zzzzzz", ["stagger", "mix"]), "; known: stagger, mix");
+        assert_eq!(clause("x", []), "; there are none");
     }
 }

@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
+use fuzz_dist_core::spec::suggest;
 use fuzz_dist_core::{Sym, Value};
 use serde_json::{Map, Value as Json};
 
 use super::parse::count;
 use super::{ExprError, Operation};
-use crate::suggest;
 use crate::template::{Part, Template};
 
 /// The names of draws and constructors in templates.
@@ -56,7 +56,7 @@ pub(super) fn only_keys(object: &Map<String, Json>, known: &[&str], path: &str) 
     match object.keys().find(|key| !known.contains(&key.as_str())) {
         None => Ok(()),
         Some(key) => {
-            let hint = suggest::hint(key, known.iter().copied());
+            let hint = suggest::clause(key, known.iter().copied());
             Err(ExprError::new(path, format!("unknown key `{key}`{hint}")))
         }
     }
@@ -72,7 +72,7 @@ pub(super) fn normalised<'a>(
     for (key, json) in object {
         let name = key.replace('_', "-");
         if !known.contains(&name.as_str()) {
-            let hint = suggest::hint(&name, known.iter().copied());
+            let hint = suggest::clause(&name, known.iter().copied());
             return Err(ExprError::new(path, format!("unknown key `{key}`{hint}")));
         }
         fields.insert(name, json);
@@ -212,7 +212,7 @@ impl Templates {
             "literal" => literal(argument, path, 0).map(Template::Fixed),
             "the" => self.the(argument, path),
             unknown => {
-                let hint = suggest::hint(unknown, TEMPLATE_NAMES);
+                let hint = suggest::clause(unknown, TEMPLATE_NAMES);
                 Err(ExprError::new(parent, format!("unknown draw `{unknown}`{hint}")))
             }
         }
@@ -290,7 +290,7 @@ impl Templates {
             )),
             Some(part) => Ok(Template::The(part)),
             None => {
-                let hint = suggest::hint(name, Part::NAMES);
+                let hint = suggest::clause(name, Part::NAMES);
                 Err(ExprError::new(path, format!("unknown part of an operation `{name}`{hint}")))
             }
         }

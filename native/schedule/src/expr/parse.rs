@@ -1,11 +1,11 @@
 //! From JSON to [`Expr`]: one table of combinators, one small parser for each shape of argument.
 
+use fuzz_dist_core::spec::suggest;
 use serde_json::{Map, Value as Json};
 
 use super::operation::{self, describe};
 use super::{Expr, ExprError, Node, OpTest, ThreadTest};
 use crate::generator::independent::Keys;
-use crate::suggest;
 
 /// How deep expressions may nest: parsing and asking recurse.
 const DEPTH_MAX: usize = 100;
@@ -158,7 +158,7 @@ impl Reader<'_> {
             unknown => {
                 let names = COMBINATORS.into_iter().chain(["f"]);
                 let problem =
-                    format!("unknown combinator `{unknown}`{}", suggest::hint(unknown, names));
+                    format!("unknown combinator `{unknown}`{}", suggest::clause(unknown, names));
                 return Err(ExprError::new(parent, problem));
             }
         })
@@ -425,7 +425,7 @@ fn thread_test(json: &Json, path: &str) -> Result<ThreadTest> {
             "odd" => Ok(ThreadTest::Parity(false)),
             "one-per-node" => Ok(ThreadTest::OnePerNode),
             other => {
-                let hint = suggest::hint(other, ["even", "odd", "one-per-node"]);
+                let hint = suggest::clause(other, ["even", "odd", "one-per-node"]);
                 Err(ExprError::new(path, format!("unknown set of threads `{other}`{hint}")))
             }
         },
@@ -440,7 +440,7 @@ fn thread_test(json: &Json, path: &str) -> Result<ThreadTest> {
             }
             ("node", nodes) => Ok(ThreadTest::Nodes(operation::names(nodes, path)?)),
             (other, _) => {
-                let hint = suggest::hint(other, ["range", "node", "not"]);
+                let hint = suggest::clause(other, ["range", "node", "not"]);
                 Err(ExprError::new(path, format!("unknown set of threads `{other}`{hint}")))
             }
         },
@@ -473,7 +473,7 @@ fn op_test(json: &Json, path: &str) -> Result<OpTest> {
         ("not", inner) => Ok(OpTest::Not(Box::new(op_test(inner, &format!("{path}/not"))?))),
         (other, _) => {
             let known = ["f", "value", "value-in", "threads", "all", "some", "not"];
-            let hint = suggest::hint(other, known);
+            let hint = suggest::clause(other, known);
             Err(ExprError::new(path, format!("unknown test `{other}`{hint}")))
         }
     }

@@ -2,11 +2,10 @@
 
 use std::cell::RefCell;
 
-use fuzz_dist_core::spec::Options;
+use fuzz_dist_core::spec::{Options, suggest};
 use serde_json::Value as Json;
 
 use super::WorkloadError;
-use crate::suggest;
 
 /// Reads options by name and remembers the names it was asked for.
 pub(super) struct Reader<'a> {
@@ -78,7 +77,7 @@ impl<'a> Reader<'a> {
         match known.iter().find(|known| **known == text) {
             Some(found) => Ok(Some(found)),
             None => {
-                let hint = suggest::hint(text, known.iter().copied());
+                let hint = suggest::clause(text, known.iter().copied());
                 self.bad(name, format!("{json} is not one of its values{hint}"))
             }
         }
@@ -93,7 +92,7 @@ impl<'a> Reader<'a> {
                 workload: if self.workload.is_empty() { "of your own" } else { self.workload }
                     .into(),
                 option: option.clone(),
-                hint: suggest::hint(option, known.iter().copied()),
+                hint: suggest::clause(option, known.iter().copied()),
             }),
         }
     }
