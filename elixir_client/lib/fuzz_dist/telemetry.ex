@@ -9,13 +9,15 @@ defmodule FuzzDist.Telemetry do
 
   ## Spans
 
-  Each family has `:start` and then exactly one of `:stop` and `:exception`. Times are in native units.
+  Each family has `:start` and then exactly one of `:stop` and `:exception`. Times are in native
+  units, and `monotonic_time` is on the clock of `System.monotonic_time/0` of the VM, also for what happened
+  in the core.
 
   | event | measurements | metadata |
   |---|---|---|
   | `[:fuzz_dist, :run, :start]` | `system_time`, `monotonic_time` | `run`, `test` |
   | `[:fuzz_dist, :run, :stop]` | `duration`, `monotonic_time` | `run`, `test` |
-  | `[:fuzz_dist, :phase, :start]`, `[…, :stop]` | as of a run | `run`, `test`, `phase` (`:setup`, `:main`, `:heal`, `:recovery`, `:final`, `:teardown`) |
+  | `[:fuzz_dist, :phase, :start]`, `[…, :stop]` | as of a run | `run`, `test`, `phase` (`:main`, `:heal`, `:recovery`, `:final`, `:teardown`) |
   | `[:fuzz_dist, :op, :start]` | `system_time`, `monotonic_time` | `test`, `process`, `node`, `f`, `value`, `telemetry_span_context` |
   | `[:fuzz_dist, :op, :stop]` | `duration`, `monotonic_time` | as at the start, and `type` (`:ok`, `:fail`, `:info`), `result`, `error` |
   | `[:fuzz_dist, :op, :exception]` | `duration`, `monotonic_time` | as at the start, and `kind`, `reason`, `stacktrace`, and the `type` that it was classified as |

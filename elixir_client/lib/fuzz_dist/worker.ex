@@ -26,7 +26,7 @@ defmodule FuzzDist.Worker do
 
   # `slots`: logical process => {pid, node, operation in flight}; pid is nil before the first operation
   # and after a crash, the operation is nil when there is none.
-  defstruct [:ws, module: nil, context: nil, slots: %{}]
+  defstruct [:ws, :telemetry, module: nil, context: nil, slots: %{}]
 
   @doc "Starts the worker with what the core put into the environment."
   @spec start_from_env() :: {:ok, pid()} | {:error, term()}
@@ -45,7 +45,7 @@ defmodule FuzzDist.Worker do
   defp dial(config, deadline) do
     case @agent.ws_open(config, :worker, max(1, deadline - now_ms())) do
       {:ok, ws, messages} ->
-        serve(%__MODULE__{ws: ws}, messages)
+        serve(%__MODULE__{ws: ws, telemetry: spawn(&execute_events/0)}, messages)
         dial(config, now_ms() + @life_line_ms)
 
       {:error, _} ->
@@ -59,6 +59,7 @@ defmodule FuzzDist.Worker do
   defp serve(state, messages) do
     {state, out, done} = requests(messages, {state, [], []})
     ended = flush(state, out, done)
+    send(ended.telemetry, :ended)
 
     for {_process, {pid, _node, _op}} <- ended.slots, is_pid(pid), do: Process.exit(pid, :kill)
     :ok
@@ -195,8 +196,9 @@ defmodule FuzzDist.Worker do
     acc
   end
 
-  defp request({:telemetry, event, measurements, metadata}, acc) do
-    spawn(fn -> Telemetry.execute(event, measurements, metadata) end)
+  # By one process, so that handlers hear of things in the order in which they happened.
+  defp request({:telemetry, event, measurements, metadata}, {state, _, _} = acc) do
+    send(state.telemetry, {:execute, event, on_our_clock(measurements), metadata})
     acc
   end
 
@@ -208,6 +210,25 @@ defmodule FuzzDist.Worker do
   end
 
   defp request(_, acc), do: acc
+
+  # The core stamps with the monotonic clock of the machine, of which the VM's own begins elsewhere.
+  defp on_our_clock(%{monotonic_time: stamp} = measurements) do
+    ago = System.convert_time_unit(:os.perf_counter(:nanosecond) - stamp, :nanosecond, :native)
+    %{measurements | monotonic_time: System.monotonic_time() - ago}
+  end
+
+  defp on_our_clock(measurements), do: measurements
+
+  defp execute_events do
+    receive do
+      {:execute, event, measurements, metadata} ->
+        Telemetry.execute(event, measurements, metadata)
+        execute_events()
+
+      :ended ->
+        :ok
+    end
+  end
 
   defp dispatch([{id, process, f, value} = op | ops], slots, done, state) do
     case slots do
