@@ -42,7 +42,7 @@ pub fn wait_until(what: &str, patience: Duration, mut holds: impl FnMut() -> boo
 }
 
 /// The compiled library of the clients.
-fn client_library() -> PathBuf {
+pub fn client_library() -> PathBuf {
     let named = std::env::var_os("FUZZ_DIST_EBIN").filter(|value| !value.is_empty());
     let folders = named.map(PathBuf::from).into_iter().chain(
         ["test", "prod", "dev"]
