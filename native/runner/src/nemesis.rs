@@ -400,8 +400,8 @@ impl Nemesis {
                 applied_ns: healed_ns,
             };
             let mut deadline = Instant::now() + HEAL_OBSERVED_MAX;
-            // A node that comes up is waited for: it is set up below. An idle link may stay silent until its
-            // next tick, which nothing waits for when the main phase is over.
+            // A node that comes up is waited for: it is set up below. For links that stay silent nothing waits
+            // when the main phase is over: the recovery looks at them too.
             let mut patient = fault.kind.plane() == Plane::Link;
             let mut written = Ok(());
             let mut nudged: Option<Instant> = None;
