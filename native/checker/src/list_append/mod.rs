@@ -200,47 +200,39 @@ fn without_implied(all: &mut Names, forbidden: &Names) {
 /// All dependencies between transactions.
 fn dependencies(txns: &Txns, process: bool, realtime: bool) -> Graph {
     let mut edges: Vec<(u32, u32, u8)> = Vec::new();
-    let writer = |key: usize, element: &Value| {
-        let txn = txns.writers.get(&(key as u32, element)).map(|writer| writer.txn);
-        txn.filter(|txn| *txn != ABORTED)
+    let txn_of = |number: u32| {
+        txns.writers.get(number as usize).map(|writer| writer.txn).filter(|txn| *txn != ABORTED)
     };
-    // Writers along the version order of each key, and those of appends that no read shows.
-    let mut orders: Vec<Vec<Option<u32>>> = Vec::with_capacity(txns.longest.len());
-    for (key, longest) in txns.longest.iter().enumerate() {
-        let order: Vec<Option<u32>> = longest.iter().map(|e| writer(key, e)).collect();
-        // A list with duplicates is no version order.
-        let mut seen: std::collections::HashSet<&Value, rustc_hash::FxBuildHasher> =
-            Default::default();
-        let is_order = longest.iter().all(|element| seen.insert(element));
-        for pair in order.windows(if is_order { 2 } else { usize::MAX }) {
-            if let [Some(a), Some(b)] = pair {
-                edges.push((*a, *b, WW));
+    // A list with duplicates is no version order.
+    for (order, _) in txns.orders.iter().zip(&txns.has_duplicates).filter(|(_, twice)| !**twice) {
+        for pair in order.windows(2) {
+            if let (Some(a), Some(b)) = (txn_of(pair[0]), txn_of(pair[1])) {
+                edges.push((a, b, WW));
             }
         }
-        orders.push(order);
     }
     let unread = unread_appends(txns);
     for (key, writers) in unread.iter().enumerate() {
-        if let Some(Some(last)) = orders[key].last() {
-            edges.extend(writers.iter().map(|w| (*last, *w, WW)));
+        if let Some(last) = txns.orders[key].last().and_then(|last| txn_of(*last)) {
+            edges.extend(writers.iter().map(|w| (last, *w, WW)));
         }
     }
     for (t, txn) in txns.txns.iter().enumerate().filter(|(_, txn)| txn.ok.is_some()) {
         let t = t as u32;
         for (key, list) in external_reads(txn) {
-            let key = key as usize;
-            if let Some(w) = list.last().and_then(|last| writer(key, last)) {
-                edges.push((w, t, WR));
+            let is_prefix = txns.is_prefix(key, list);
+            if let Some(last) = list.len().checked_sub(1)
+                && let Some(writer) = txns.writer(key, list, last, is_prefix)
+                && writer.txn != ABORTED
+            {
+                edges.push((writer.txn, t, WR));
             }
-            let longest = txns.longest[key];
-            let is_prefix = list.len() <= longest.len() && list == &longest[..list.len()];
             if !is_prefix {
                 continue;
             }
-            match orders[key].get(list.len()) {
-                Some(Some(next)) => edges.push((t, *next, RW)),
-                Some(None) => {}
-                None => edges.extend(unread[key].iter().map(|w| (t, *w, RW))),
+            match txns.orders[key as usize].get(list.len()) {
+                Some(next) => edges.extend(txn_of(*next).map(|next| (t, next, RW))),
+                None => edges.extend(unread[key as usize].iter().map(|w| (t, *w, RW))),
             }
         }
     }
@@ -257,19 +249,11 @@ fn dependencies(txns: &Txns, process: bool, realtime: bool) -> Graph {
 /// Without any read of the key, appends have no order, so only a single one says something.
 fn unread_appends(txns: &Txns) -> Vec<Vec<u32>> {
     let mut unread: Vec<Vec<u32>> = vec![Vec::new(); txns.keys.len()];
-    let shown: std::collections::HashSet<(u32, &Value), rustc_hash::FxBuildHasher> = txns
-        .longest
-        .iter()
-        .enumerate()
-        .flat_map(|(key, longest)| longest.iter().map(move |element| (key as u32, element)))
-        .collect();
-    for (t, txn) in txns.txns.iter().enumerate().filter(|(_, txn)| txn.ok.is_some()) {
-        for micro_op in &txn.micro_ops {
-            let MicroOp::Append { key, element } = *micro_op else { continue };
-            let list = &mut unread[key as usize];
-            if !shown.contains(&(key, element)) && list.last() != Some(&(t as u32)) {
-                list.push(t as u32);
-            }
+    for (number, writer) in txns.writers.iter().enumerate() {
+        let is_ok = writer.txn != ABORTED && txns.txns[writer.txn as usize].ok.is_some();
+        let list = &mut unread[writer.key as usize];
+        if is_ok && !txns.is_shown[number] && list.last() != Some(&writer.txn) {
+            list.push(writer.txn);
         }
     }
     unread
@@ -297,17 +281,18 @@ fn realtime_edges(txns: &Txns, edges: &mut Vec<(u32, u32, u8)>) {
     }
     events.sort_unstable();
     let mut completed: Vec<u32> = Vec::new();
-    let mut predecessors: HashMap<u32, Vec<u32>, rustc_hash::FxBuildHasher> = HashMap::default();
+    // Where among the edges those to each transaction are.
+    let mut incoming: Vec<(usize, usize)> = vec![(0, 0); txns.txns.len()];
     for (_, t, completes) in events {
         if completes {
-            let before = predecessors.remove(&t).unwrap_or_default();
-            completed.retain(|c| !before.contains(c));
+            let (from, to) = incoming[t as usize];
+            let before = &edges[from..to];
+            completed.retain(|c| !before.iter().any(|(earlier, _, _)| earlier == c));
             completed.push(t);
         } else {
+            let from = edges.len();
             edges.extend(completed.iter().map(|c| (*c, t, REALTIME)));
-            if txns.txns[t as usize].ok.is_some() {
-                predecessors.insert(t, completed.clone());
-            }
+            incoming[t as usize] = (from, edges.len());
         }
     }
 }

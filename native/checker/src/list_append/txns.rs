@@ -48,6 +48,8 @@ pub struct Txn<'a> {
 pub struct Writer {
     /// Index of the transaction; [`ABORTED`] if it certainly failed.
     pub txn: u32,
+    /// Number of the key.
+    pub key: u32,
     /// Whether the same transaction appended to the key again.
     pub intermediate: bool,
     /// Record of the transaction.
@@ -56,6 +58,8 @@ pub struct Writer {
 
 /// The transaction of an element whose append failed.
 pub const ABORTED: u32 = u32::MAX;
+/// The writer of an element that nobody appended.
+pub const NOBODY: u32 = u32::MAX;
 
 type ElementMap<'a, T> = HashMap<(u32, &'a Value), T, FxBuildHasher>;
 
@@ -64,10 +68,18 @@ type ElementMap<'a, T> = HashMap<(u32, &'a Value), T, FxBuildHasher>;
 pub struct Txns<'a> {
     /// Those that did not fail.
     pub txns: Vec<Txn<'a>>,
-    /// Who appended what.
-    pub writers: ElementMap<'a, Writer>,
+    /// Who appended each element.
+    pub writers: Vec<Writer>,
+    /// Number of the writer of an element of a key.
+    numbers: ElementMap<'a, u32>,
     /// The longest read of each key.
     pub longest: Vec<&'a [Value]>,
+    /// The numbers of the writers of its elements, [`NOBODY`] for those that nobody appended.
+    pub orders: Vec<Vec<u32>>,
+    /// Whether an element is in it twice.
+    pub has_duplicates: Vec<bool>,
+    /// By number of the writer, whether its element is in a longest read.
+    pub is_shown: Vec<bool>,
     /// Index of the transaction of the longest read.
     pub longest_by: Vec<u32>,
     /// The keys.
@@ -97,6 +109,7 @@ impl<'a> Txns<'a> {
         }
         all.keys = keys.into_values();
         all.find_longest();
+        all.find_orders();
         Ok(all)
     }
 
@@ -111,8 +124,10 @@ impl<'a> Txns<'a> {
             let again =
                 |other: &MicroOp| matches!(other, MicroOp::Append { key: k, .. } if *k == key);
             let intermediate = micro_ops[place + 1..].iter().any(again);
-            let writer = Writer { txn, intermediate, record };
-            if let Some(before) = self.writers.insert((key, element), writer) {
+            let number = self.writers.len() as u32;
+            self.writers.push(Writer { txn, key, intermediate, record });
+            if let Some(before) = self.numbers.insert((key, element), number) {
+                let before = self.writers[before as usize];
                 return Err(format!(
                     "record {record}: {element} is appended to the same key at record {} too; without \
                      unique elements nothing can be inferred",
@@ -135,6 +150,45 @@ impl<'a> Txns<'a> {
                 }
             }
         }
+    }
+
+    /// Looks up the writers of the longest reads, once.
+    fn find_orders(&mut self) {
+        self.is_shown = vec![false; self.writers.len()];
+        self.has_duplicates = vec![false; self.keys.len()];
+        for (key, longest) in self.longest.iter().enumerate() {
+            let mut order = Vec::with_capacity(longest.len());
+            for (place, element) in longest.iter().enumerate() {
+                let number = self.numbers.get(&(key as u32, element)).copied().unwrap_or(NOBODY);
+                order.push(number);
+                let again = match self.is_shown.get_mut(number as usize) {
+                    Some(shown) => std::mem::replace(shown, true),
+                    None => longest[..place].contains(element),
+                };
+                self.has_duplicates[key] |= again;
+            }
+            self.orders.push(order);
+        }
+    }
+
+    /// Whether the list is a beginning of the longest read of the key.
+    pub fn is_prefix(&self, key: u32, list: &[Value]) -> bool {
+        self.longest[key as usize].starts_with(list)
+    }
+
+    /// Who appended the element at a place of a list; `is_prefix` says that the list is one.
+    pub fn writer(
+        &self,
+        key: u32,
+        list: &[Value],
+        place: usize,
+        is_prefix: bool,
+    ) -> Option<&Writer> {
+        let number = match is_prefix {
+            true => self.orders[key as usize][place],
+            false => *self.numbers.get(&(key, list.get(place)?))?,
+        };
+        self.writers.get(number as usize)
     }
 
     /// Anomalies that single reads and transactions show.
@@ -166,7 +220,7 @@ impl<'a> Txns<'a> {
         let record = txn.op.index;
         let longest = self.longest[key as usize];
         // Reads that are a part of the longest one repeat what it shows.
-        let is_prefix = list.len() <= longest.len() && list == &longest[..list.len()];
+        let is_prefix = self.is_prefix(key, list);
         let by = self.longest_by[key as usize];
         if !is_prefix && by != ABORTED && by != t {
             let other = self.txns[by as usize].op.index;
@@ -180,10 +234,10 @@ impl<'a> Txns<'a> {
             found.push(self.anomaly("incompatible-order", key, text, vec![record, other]));
         }
         if !is_prefix || by == t {
-            self.elements(txn, key, list, found);
+            self.elements(txn, key, list, is_prefix, found);
         }
         if let Some(last) = list.last()
-            && let Some(writer) = self.writers.get(&(key, last))
+            && let Some(writer) = self.writer(key, list, list.len() - 1, is_prefix)
             && writer.intermediate
             && writer.txn != t
             && writer.txn != ABORTED
@@ -198,10 +252,18 @@ impl<'a> Txns<'a> {
         }
     }
 
-    fn elements(&self, txn: &Txn, key: u32, list: &[Value], found: &mut Vec<Anomaly>) {
+    fn elements(
+        &self,
+        txn: &Txn,
+        key: u32,
+        list: &[Value],
+        is_prefix: bool,
+        found: &mut Vec<Anomaly>,
+    ) {
         let record = txn.op.index;
         let mut seen: std::collections::HashSet<&Value, FxBuildHasher> = Default::default();
-        for element in list {
+        let may_repeat = !is_prefix || self.has_duplicates[key as usize];
+        for element in list.iter().filter(|_| may_repeat) {
             if !seen.insert(element) {
                 let text = format!(
                     "record {record} read key {} as {}: {element} is there twice",
@@ -212,8 +274,8 @@ impl<'a> Txns<'a> {
                 break;
             }
         }
-        for element in list {
-            match self.writers.get(&(key, element)) {
+        for (place, element) in list.iter().enumerate() {
+            match self.writer(key, list, place, is_prefix) {
                 Some(writer) if writer.txn == ABORTED => {
                     let text = format!(
                         "record {record} read {element} in key {}, whose append (record {}) failed",
@@ -295,8 +357,8 @@ impl<'a> Txns<'a> {
         for (key, longest) in self.longest.iter().enumerate() {
             let key = key as u32;
             let mut aborted: Option<(&Value, Writer)> = None;
-            for element in *longest {
-                let Some(writer) = self.writers.get(&(key, element)) else { continue };
+            for (place, element) in longest.iter().enumerate() {
+                let Some(writer) = self.writer(key, longest, place, true) else { continue };
                 if writer.txn == ABORTED {
                     aborted.get_or_insert((element, *writer));
                 } else if let Some((failed, by)) = aborted
@@ -327,8 +389,7 @@ impl<'a> Txns<'a> {
                 if !txn.micro_ops.iter().any(appends) {
                     continue;
                 }
-                let longest = self.longest[key as usize];
-                if list.len() > longest.len() || list != &longest[..list.len()] {
+                if !self.is_prefix(key, list) {
                     continue;
                 }
                 let before = updates.entry((key, list.len())).or_insert(t as u32);
