@@ -11,13 +11,22 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
   use Mix.Task.Compiler
 
   @root Path.expand("..", __DIR__)
+  @library "fuzz_dist_nif.so"
 
   @impl true
   def run(_arguments) do
-    with {core, diagnostics} when core != :error <- core() do
-      {library, more} = library()
-      status = if :ok in [core, library], do: :ok, else: :noop
-      {if(library == :error, do: :error, else: status), diagnostics ++ more}
+    case {given("FUZZ_DIST_BIN"), given("FUZZ_DIST_NIF")} do
+      {nil, nil} ->
+        build_both()
+
+      {nil, library} ->
+        both(use_given("FUZZ_DIST_NIF", library), &build_core/0)
+
+      {core, nil} ->
+        both(use_given("FUZZ_DIST_BIN", core), fn -> from_beside(core) end)
+
+      {core, library} ->
+        both(use_given("FUZZ_DIST_BIN", core), fn -> use_given("FUZZ_DIST_NIF", library) end)
     end
   end
 
@@ -25,34 +34,7 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
   def manifests, do: []
 
   @impl true
-  def clean, do: Enum.each(["fuzz_dist", "fuzz_dist_nif.so"], &File.rm(installed(&1)))
-
-  defp core do
-    case given("FUZZ_DIST_BIN") do
-      nil -> build("fuzz_dist", "fuzz_dist", "fuzz_dist", &failed/1)
-      path -> use_given("FUZZ_DIST_BIN", path)
-    end
-  end
-
-  defp library do
-    case {given("FUZZ_DIST_NIF"), given("FUZZ_DIST_BIN")} do
-      {nil, nil} -> build("fuzz_dist_nif", library_name(), "fuzz_dist_nif.so", &incomplete/1)
-      {nil, binary} -> binary |> Path.dirname() |> Path.join(library_name()) |> from_beside()
-      {path, _} -> use_given("FUZZ_DIST_NIF", path)
-    end
-  end
-
-  defp from_beside(path) do
-    if File.regular?(path), do: install(path, "fuzz_dist_nif.so"), else: {:noop, []}
-  end
-
-  # As cargo calls it; the VM wants .so everywhere.
-  defp library_name do
-    case :os.type() do
-      {:unix, :darwin} -> "libfuzz_dist_nif.dylib"
-      _ -> "libfuzz_dist_nif.so"
-    end
-  end
+  def clean, do: Enum.each(["fuzz_dist", @library], &File.rm(installed(&1)))
 
   defp given(variable) do
     case System.get_env(variable) do
@@ -67,37 +49,87 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
       else: failed("#{variable} names #{path}, which is not a file")
   end
 
-  defp build(package, built, name, on_failure) do
+  defp from_beside(core) do
+    library = core |> Path.dirname() |> Path.join(library_name())
+    if File.regular?(library), do: install(library, @library), else: {:noop, []}
+  end
+
+  # The result of two steps, the second only after the first succeeded.
+  defp both({:error, _} = error, _second), do: error
+
+  defp both({status, diagnostics}, second) do
+    case second.() do
+      {:noop, more} -> {status, diagnostics ++ more}
+      {other, more} -> {other, diagnostics ++ more}
+    end
+  end
+
+  # Together, so that what they share is compiled once.
+  defp build_both do
+    with :ok <- can_build(),
+         :ok <- cargo(["fuzz_dist", "fuzz_dist_nif"]) do
+      both(install_built("fuzz_dist", "fuzz_dist"), fn ->
+        install_built(library_name(), @library)
+      end)
+    else
+      {:failed, _} -> both(build_core(), fn -> without_library() end)
+      error -> error
+    end
+  end
+
+  defp build_core do
+    with :ok <- can_build(),
+         :ok <- cargo(["fuzz_dist"]) do
+      install_built("fuzz_dist", "fuzz_dist")
+    else
+      {:failed, message} -> failed(message)
+      error -> error
+    end
+  end
+
+  defp can_build do
     cond do
       not File.regular?(Path.join(@root, "Cargo.toml")) ->
-        on_failure.(
+        failed(
           "there is no Cargo.toml in #{@root}: as a git dependency fuzz_dist needs " <>
             "`subdir: \"elixir_client\"` (not `sparse:`), so that the Rust sources come along"
         )
 
       is_nil(System.find_executable("cargo")) ->
-        on_failure.(
+        failed(
           "cargo is needed to build the core of fuzz_dist and is not on the PATH. Install Rust " <>
             "(https://rustup.rs), or set FUZZ_DIST_BIN to a fuzz_dist binary that exists"
         )
 
       true ->
-        cargo(package, built, name, on_failure)
+        :ok
     end
   end
 
-  defp cargo(package, built, name, on_failure) do
-    arguments = ["build", "--release", "--locked", "-p", package]
-    target = Path.expand(System.get_env("CARGO_TARGET_DIR") || "target", @root)
+  defp cargo(packages) do
+    arguments = ["build", "--release", "--locked" | Enum.flat_map(packages, &["-p", &1])]
     options = [cd: @root, stderr_to_stdout: true, into: IO.stream(:stdio, :line)]
 
     case System.cmd("cargo", arguments, options) do
       {_, 0} ->
-        install(Path.join([target, "release", built]), name)
+        :ok
 
       {_, status} ->
-        on_failure.("`cargo #{Enum.join(arguments, " ")}` in #{@root} ended with #{status}")
+        {:failed, "`cargo #{Enum.join(arguments, " ")}` in #{@root} ended with #{status}"}
     end
+  end
+
+  # As cargo calls it; the VM wants .so everywhere.
+  defp library_name do
+    case :os.type() do
+      {:unix, :darwin} -> "libfuzz_dist_nif.dylib"
+      _ -> "libfuzz_dist_nif.so"
+    end
+  end
+
+  defp install_built(built, name) do
+    target = Path.expand(System.get_env("CARGO_TARGET_DIR") || "target", @root)
+    install(Path.join([target, "release", built]), name)
   end
 
   # What runs or is mapped must not be overwritten: copy aside, then rename.
@@ -126,9 +158,12 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
 
   defp failed(message), do: {:error, [told(message, :error)]}
 
-  # The rest works without the library.
-  defp incomplete(message),
-    do: {:noop, [told("FuzzDist.check/3 will not work: " <> message, :warning)]}
+  defp without_library do
+    message =
+      "`cargo build -p fuzz_dist_nif` fails: FuzzDist.check/3 and FuzzDist.History will not work"
+
+    {:noop, [told(message, :warning)]}
+  end
 
   defp told(message, severity) do
     Mix.shell().error("fuzz_dist: " <> message)
