@@ -25,6 +25,7 @@ defmodule Mix.Tasks.FuzzDist.Run do
     * `--concurrency N` – logical processes: a number, or `2n` for two for each node
     * `--rate N` – operations a second in total
     * `--schedule FILE` – run these faults (a `schedule.json`) instead of drawing some
+    * `--nemesis FILE` – faults of this profile (a TOML file with a `[nemesis]` table) instead of the test's own
     * `--store DIR` – where runs are stored (`store`)
     * `--json` – one machine-readable object on standard output for each test
     * `--no-color` – no colours
@@ -69,6 +70,7 @@ defmodule Mix.Tasks.FuzzDist.Run do
     concurrency: :string,
     rate: :float,
     schedule: :string,
+    nemesis: :string,
     store: :string,
     json: :boolean,
     no_color: :boolean,
