@@ -202,6 +202,11 @@ defmodule FuzzDist.Worker do
     acc
   end
 
+  defp request({:flush_telemetry, id}, {state, _, _} = acc) do
+    send(state.telemetry, {:flush, self(), reply(id, {:ok, :ok})})
+    acc
+  end
+
   defp request({:echo, term}, {state, out, done}), do: {state, [{:echo, term} | out], done}
 
   defp request(unknown, {state, out, done}) when tuple_size(unknown) >= 2 do
@@ -223,6 +228,10 @@ defmodule FuzzDist.Worker do
     receive do
       {:execute, event, measurements, metadata} ->
         Telemetry.execute(event, measurements, metadata)
+        execute_events()
+
+      {:flush, connection, answer} ->
+        send(connection, {:"$fuzz_dist_answer", answer})
         execute_events()
 
       :ended ->

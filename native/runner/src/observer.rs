@@ -29,7 +29,7 @@ pub struct Sighting {
     pub up: bool,
     /// Who came or went.
     pub peer: String,
-    /// As the node gives it: `net_tick_timeout`, `connection_closed` …
+    /// As the node gives it: `net_tick_timeout`, `connection_closed` …; empty when it came.
     pub reason: String,
 }
 
@@ -131,7 +131,9 @@ pub fn observe(inbox: &Receiver<NodeEvent>, recorder: &Recorder, observations: &
                 if let Some(up) = up {
                     let sighting = sighting(time_ns, &node, up, &detail);
                     pairs.push((Value::sym("peer"), Value::str(sighting.peer.as_str())));
-                    pairs.push((Value::sym("reason"), Value::str(sighting.reason.as_str())));
+                    let reason = sighting.reason.as_str();
+                    let reason = if reason.is_empty() { Value::Nil } else { Value::str(reason) };
+                    pairs.push((Value::sym("reason"), reason));
                     observations.add(sighting);
                 } else if let Value::Map(entries) = &detail {
                     pairs.extend(entries.iter().cloned());
@@ -151,8 +153,8 @@ fn is_visitor(node: &str) -> bool {
 
 fn sighting(time_ns: u64, node: &str, up: bool, detail: &Value) -> Sighting {
     let text = |key: &str| match detail.get(key) {
+        None | Some(Value::Nil) => String::new(),
         Some(value) => value.as_text().map_or_else(|| value.to_string(), str::to_owned),
-        None => String::new(),
     };
     Sighting {
         time_ns,

@@ -144,6 +144,9 @@ impl Session<'_> {
             phases.tear_down(&workers, &mut operations)?;
         }
         telemetry.run_stop(began.elapsed());
+        if !self.stop.is_set() {
+            workers.flush_telemetry();
+        }
         Ok(live.versions)
     }
 

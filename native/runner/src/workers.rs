@@ -24,6 +24,9 @@ const PRIMARY_TIMEOUT: Duration = Duration::from_millis(1000);
 /// How long `teardown` may take for each node.
 const TEARDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long handlers of telemetry may take at the end of a run.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How often `ready` is asked.
 const READY_EVERY: Duration = Duration::from_millis(50);
 
@@ -186,6 +189,19 @@ impl Workers {
             names.dedup();
             names
         })
+    }
+
+    /// Waits until every worker has executed the telemetry that it was sent, each at most for a while: at the end
+    /// of a run their VMs are about to be stopped.
+    pub fn flush_telemetry(&self) {
+        std::thread::scope(|scope| {
+            for name in &self.inner.workers {
+                if let Some(link) = self.inner.agents.get(Role::Worker, name) {
+                    // One that does not answer is not waited for any longer.
+                    scope.spawn(move || drop(link.ask("flush_telemetry", [], FLUSH_TIMEOUT)));
+                }
+            }
+        });
     }
 
     /// Tears every node down; what fails is told and changes nothing.
