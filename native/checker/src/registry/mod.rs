@@ -311,7 +311,9 @@ fn check_final(
     let from = answers.iter().map(|s| s.invoke.time_ns).min().unwrap_or(0);
     let to = answers.iter().map(|s| s.completion.time_ns).max().unwrap_or(0);
     if !cluster.is_quiet(from, to) {
-        found.unknown.insert("the cluster was not certainly whole during the final reads".into());
+        let text = "the cluster was not certainly whole during the final reads: something changed less \
+                    than grace-ms before them (a longer recovery_s gives it the time)";
+        found.unknown.insert(text.into());
         return;
     }
     judge_answers(cluster, key, name, &answers, from, found);
