@@ -87,23 +87,35 @@ pub struct Loaded {
 pub fn load(path: impl AsRef<Path>, format: Option<Format>) -> Result<Loaded, LoadError> {
     let path = path.as_ref();
     if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin()
-            .lock()
-            .read_to_end(&mut bytes)
-            .map_err(|source| LoadError::Io { path: "standard input".to_owned(), source })?;
-        return load_bytes("standard input", &bytes, format);
+        let name = "standard input";
+        let io_error = |source| LoadError::Io { path: name.to_owned(), source };
+        let mut input = std::io::stdin().lock();
+        let mut bytes = beginning(&mut input).map_err(io_error)?;
+        recognise::refuse_binary(name, &bytes)?;
+        input.read_to_end(&mut bytes).map_err(io_error)?;
+        return load_bytes(name, &bytes, format);
     }
     let path = in_folder(path);
     let name = path.display().to_string();
     let io_error = |source| LoadError::Io { path: name.clone(), source };
     let mut file = std::fs::File::open(&path).map_err(io_error)?;
-    if recognise::is_history_file(&mut file).map_err(io_error)? || format == Some(Format::Fdh) {
+    let mut bytes = beginning(&mut file).map_err(io_error)?;
+    if recognise::is_ours(&bytes) || format == Some(Format::Fdh) {
         return load_history_file(&path);
     }
-    let mut bytes = Vec::with_capacity(file.metadata().map_or(0, |meta| meta.len() as usize + 1));
+    recognise::refuse_binary(&name, &bytes)?;
+    let left = file.metadata().map_or(0, |meta| meta.len() as usize);
+    bytes.try_reserve(left).map_err(|error| io_error(error.into()))?;
     file.read_to_end(&mut bytes).map_err(io_error)?;
     load_bytes(&name, &bytes, format)
+}
+
+/// As much as tells what it is: what is no history, and may be a device without end, is then not read further.
+/// Nothing is sought back to, since it may be a pipe.
+fn beginning(input: &mut impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(recognise::LOOK_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Reads a history from memory; `name` stands for it in messages.

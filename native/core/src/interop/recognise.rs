@@ -1,24 +1,17 @@
 //! Tells formats apart by content, and names what is not a history.
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
-
 use super::Format;
 use super::error::{LoadError, Source, place};
 use crate::history_file::MAGIC;
 
 /// How much of a text is looked at.
-const LOOK_BYTES: usize = 4096;
+pub(super) const LOOK_BYTES: usize = 4096;
 const ANY_FORMAT: &str = "a history is EDN (one map a line, or one vector of maps), JSON lines, or a \
                           history.fdh of fuzz_dist";
 
-/// Whether a file is one of ours, of any version or damaged behind its first bytes.
-pub(super) fn is_history_file(file: &mut File) -> io::Result<bool> {
-    const OURS: usize = 4;
-    let mut start = Vec::new();
-    file.take(OURS as u64).read_to_end(&mut start)?;
-    file.rewind()?;
-    Ok(start == MAGIC[..OURS])
+/// Whether a file that begins so is one of ours, of any version or damaged behind its first bytes.
+pub(super) fn is_ours(start: &[u8]) -> bool {
+    start.starts_with(&MAGIC[..4])
 }
 
 /// Our own format has no use outside a file.
@@ -30,15 +23,15 @@ pub(super) fn not_from_memory(name: &str) -> LoadError {
     }
 }
 
+/// Whether what begins so may be text.
+pub(super) fn refuse_binary(name: &str, start: &[u8]) -> Result<(), LoadError> {
+    let Some((found, advice)) = binary(start) else { return Ok(()) };
+    Err(LoadError::OtherFormat { path: name.to_owned(), found: found.to_owned(), advice })
+}
+
 /// The text of the bytes, without a byte order mark.
 pub(super) fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, LoadError> {
-    if let Some((found, advice)) = binary(bytes) {
-        return Err(LoadError::OtherFormat {
-            path: name.to_owned(),
-            found: found.to_owned(),
-            advice,
-        });
-    }
+    refuse_binary(name, bytes)?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let offset = error.valid_up_to();
@@ -50,7 +43,7 @@ pub(super) fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str, LoadError
 fn binary(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     Some(match () {
-        () if starts(&MAGIC[..4]) => {
+        () if is_ours(bytes) => {
             ("is a history.fdh that does not come from a file", "give the path of the file")
         }
         () if starts(b"\x1f\x8b") => ("is compressed with gzip", "unpack it with gunzip first"),
@@ -66,6 +59,9 @@ fn binary(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         ),
         () if starts(b"\xff\xfe") || starts(b"\xfe\xff") => {
             ("is text in UTF-16", "convert it to UTF-8 with iconv first")
+        }
+        () if bytes.iter().take(LOOK_BYTES).any(|byte| *byte == 0) => {
+            ("is binary: it holds NUL bytes", ANY_FORMAT)
         }
         () => return None,
     })

@@ -204,6 +204,7 @@ fn other_files_are_recognised() {
         (b"PK\x03\x04", "zip archive"),
         (b"JEPSEN\0\0", "history.edn that lies beside it"),
         (b"\xff\xfe{\0", "UTF-16"),
+        (b"{\0\0\0", "NUL bytes"),
         (b"<html>", "HTML"),
         (b"INFO  jepsen.util - 0\t:invoke\t:read\tnil\n", "log of Jepsen"),
         (b"w 1 2\n", "begins with \"w 1 2\""),
@@ -422,6 +423,23 @@ fn our_own_files_load_by_content_and_from_their_folder() {
         assert_eq!((loaded.format, loaded.history.ops()), (Format::Fdh, &[op.clone()][..]));
         assert!(loaded.notices[0].contains("last 3 bytes"), "{:?}", loaded.notices);
     }
+}
+
+#[test]
+fn a_pipe_is_read_as_a_file_is() {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"{:process 0, :type :invoke, :f :read}\n").unwrap();
+    drop(writer);
+    let loaded = load(format!("/proc/self/fd/{}", reader.as_raw_fd()), None).unwrap();
+    assert_eq!((loaded.format, loaded.history.ops().len()), (Format::Edn, 1));
+}
+
+#[test]
+fn a_device_without_end_is_refused_by_its_beginning() {
+    let error = load("/dev/zero", None).unwrap_err().to_string();
+    assert!(error.contains("/dev/zero") && error.contains("NUL bytes"), "{error}");
 }
 
 mod properties {
