@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fuzz_dist_core::Op;
+use fuzz_dist_core::{Op, Value};
 
 use super::stage::{Run, Stage, int, text};
 
@@ -63,7 +63,7 @@ fn effective(run: &Run) -> BTreeSet<Pair> {
 }
 
 fn pairs(op: &Op, field: &str) -> BTreeSet<Pair> {
-    let pair = |pair: &fuzz_dist_core::Value| {
+    let pair = |pair: &Value| {
         let ends: Vec<String> =
             pair.items().unwrap().iter().map(|end| end.as_text().unwrap().to_owned()).collect();
         (ends[0].clone(), ends[1].clone())
@@ -120,6 +120,7 @@ fn assert_observed(run: &Run) {
     let ups = run.records("observer", "nodeup");
     assert!(ups.len() >= 6, "{ups:?}");
     assert_clocks(run, &ups);
+    assert!(ups.iter().all(|op| op.value.get("reason") == Some(&Value::Nil)), "{ups:?}");
     let of = |f: &str, node: &str| -> Vec<&Op> {
         let all = run.records("observer", f);
         all.into_iter().filter(|op| op.node.unwrap().as_str() == node).collect()

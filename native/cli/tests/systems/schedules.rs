@@ -16,7 +16,7 @@ name = "own"
 seed = 11
 nodes = 2
 concurrency = 4
-time_limit_s = 3
+time_limit_s = 4
 warm_up_s = 0.3
 recovery_s = 1.0
 {checkers}
@@ -25,7 +25,7 @@ recovery_s = 1.0
 command = ["elixir", "--no-halt", "--erl", "-noinput", "-e", ":fuzz_dist_boot.start()"]
 code_paths = ["code"]
 ready_timeout_ms = 60000
-net_ticktime_s = 1
+net_ticktime_s = 2
 
 [client]
 module = "Probe"
