@@ -83,7 +83,7 @@ pub struct RunArgs {
 #[derive(Debug, Args)]
 pub struct Overrides {
     /// Seed of everything drawn.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// Length of the main phase in seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
@@ -123,7 +123,7 @@ pub struct ScheduleArgs {
     #[command(flatten)]
     pub overrides: Overrides,
     /// Print at most so many records.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub limit: Option<usize>,
     /// Print the faults as a schedule.json, which can be edited and given to `run --schedule`.
     #[arg(long)]
@@ -157,7 +157,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub time_limit: Option<f64>,
     /// Answer `unknown` when the checker needs more than this many MiB.
-    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
+    #[arg(long, value_name = "MIB", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub memory_limit: Option<u64>,
     /// Print one JSON object with the result on standard output.
     #[arg(long)]
@@ -236,6 +236,11 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// Of any width; what does not fit is as wrong as what is no number.
+fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| "must be a whole number, not negative".to_owned())
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = positive(text, "a number of seconds")?;
     if seconds > SECONDS_MAX {
@@ -311,6 +316,8 @@ mod tests {
         assert_eq!(nodes("3").unwrap(), Nodes::Count(3));
         assert_eq!(nodes("a, b").unwrap(), Nodes::Names(vec!["a".into(), "b".into()]));
         assert!(nodes("-1").is_err());
+        assert_eq!(whole::<u64>("18446744073709551615"), Ok(u64::MAX));
+        assert!(whole::<u64>("-1").is_err() && whole::<usize>("1.5").is_err());
         assert_eq!(concurrency("10").unwrap(), Concurrency::Count(10));
         assert_eq!(concurrency("2n").unwrap(), Concurrency::PerNode("2n".into()));
         for wrong in ["0", "0n", "n2", "", "-3", "1.5"] {

@@ -49,44 +49,27 @@ pub(crate) fn analyze_with(
     });
     let header = recovered.header;
     let history = History::new(recovered.ops).map_err(|e| RunError::Input(e.to_string()))?;
-
     let interrupted = interruption(&history);
     let result = check(&spec, &schedule, &history, checkers, interrupted.as_deref())?;
-    let mut notes = Vec::new();
-    if !completed(&history) && interrupted.is_none() {
-        notes.push(String::from(
-            "the run did not come to its end, it was killed: the verdict is about what was recorded until \
-             then",
-        ));
-    }
     let replay_command = replay_command(program, run_dir);
     let info = RunInfo {
-        name: spec.name.clone(),
         run_id: header.run.clone(),
         seed: header.seed.0,
-        workload: spec.workload.name.clone(),
-        placement: match spec.placement {
-            Placement::Node => "node".into(),
-            Placement::Client => "client".into(),
-        },
-        nodes: spec.nodes.names(),
-        concurrency: spec.concurrency.count(spec.nodes.names().len()).unwrap_or_default(),
         started_wall_ns: header.clock.start_wall_ns,
         duration_ns: history.ops().iter().map(|op| op.time_ns).max().unwrap_or(0).max(0) as u64,
         spec_toml: text,
         replay_command: replay_command.clone(),
-        notes,
+        notes: notes(&history, interrupted.is_some()),
         versions: versions.clone(),
-        prevent_overlapping_partitions: spec.cluster.prevent_overlapping_partitions,
         boundaries: schedule.boundaries.clone(),
         interrupted,
         torn,
-        ..RunInfo::default()
+        ..info_of_spec(&spec)
     };
     let (summary, report) = if own_checkers {
         export_edn(&files, &history)?;
         let written = fuzz_dist_report::write(run_dir, &info, &history, &schedule, &result)
-            .map_err(|e| RunError::Internal(e.to_string()))?;
+            .map_err(|e| RunError::Input(format!("the report cannot be written: {e}")))?;
         (written.summary, Some(written.report))
     } else {
         (fuzz_dist_report::analyse(&history, &schedule), None)
@@ -101,6 +84,31 @@ pub(crate) fn analyze_with(
         replay_command,
         seed: header.seed.0,
     })
+}
+
+/// What the spec says about a run; the rest is as in a run that never began.
+fn info_of_spec(spec: &Spec) -> RunInfo {
+    RunInfo {
+        name: spec.name.clone(),
+        workload: spec.workload.name.clone(),
+        placement: match spec.placement {
+            Placement::Node => "node".into(),
+            Placement::Client => "client".into(),
+        },
+        nodes: spec.nodes.names(),
+        concurrency: spec.concurrency.count(spec.nodes.names().len()).unwrap_or_default(),
+        prevent_overlapping_partitions: spec.cluster.prevent_overlapping_partitions,
+        ..RunInfo::default()
+    }
+}
+
+fn notes(history: &History, interrupted: bool) -> Vec<String> {
+    if completed(history) || interrupted {
+        return Vec::new();
+    }
+    let killed = "the run did not come to its end, it was killed: the verdict is about what was recorded \
+                  until then";
+    vec![killed.to_owned()]
 }
 
 /// What a shell understands: the folder is quoted where it has to be.
@@ -174,7 +182,9 @@ fn completed(history: &History) -> bool {
 
 fn export_edn(files: &RunDir, history: &History) -> Result<(), RunError> {
     let path = files.history_edn();
-    let failed = |e: std::io::Error| RunError::Internal(format!("{}: {e}", path.display()));
+    let failed = |e: std::io::Error| {
+        RunError::Input(format!("cannot write {}: {e}; nothing else was changed", path.display()))
+    };
     let mut out = std::io::BufWriter::new(std::fs::File::create(&path).map_err(failed)?);
     fuzz_dist_core::interop::write_edn(history, &mut out).map_err(failed)?;
     std::io::Write::flush(&mut out).map_err(failed)
