@@ -6,7 +6,7 @@
 //! Linear in the records and the size of the last read.
 
 use fuzz_dist_core::spec::Options;
-use fuzz_dist_core::{CheckResult, History, Value, Verdict};
+use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
 
 use crate::budget::Budget;
 use crate::elements::{NONE, SetHistory, about, read_elements, some};
@@ -126,31 +126,40 @@ impl Set {
             CheckResult::new(INFO.name, Verdict::Invalid, reasons.join("; "))
         };
         result.counts = counts.into_iter().map(|(name, n)| (name.into(), n as u64)).collect();
-        for n in lost.into_iter().take(ANOMALIES_MAX) {
-            let added = set.added[n as usize];
-            let text = format!(
-                "{} was added (ok at record {}), but the last read (records {invoke} to {read}) does \
-                 not hold it",
-                set.elements.value(n),
-                added.ok
-            );
-            let ops = [added.invoke, added.ok, invoke, read];
-            result.anomalies.push(about("lost", set.elements.value(n), text, &ops));
-        }
-        for n in unexpected.into_iter().take(ANOMALIES_MAX) {
-            let added = set.added[n as usize];
-            let why = if added.invoke == NONE {
-                "was never added"
-            } else {
-                "certainly failed to be added"
-            };
-            let text = format!(
-                "{} {why}, but the last read (records {invoke} to {read}) holds it",
-                set.elements.value(n)
-            );
-            let ops = [invoke, read, added.invoke];
-            result.anomalies.push(about("unexpected", set.elements.value(n), text, &ops));
-        }
+        result.anomalies = anomalies(&set, (invoke, read), &lost, &unexpected);
         result
     }
+}
+
+/// Each element that is wrong, with the records that show it; `(invoke, read)` are those of the last read.
+fn anomalies(
+    set: &SetHistory,
+    (invoke, read): (u32, u32),
+    lost: &[u32],
+    unexpected: &[u32],
+) -> Vec<Anomaly> {
+    let mut anomalies = Vec::new();
+    for n in lost.iter().copied().take(ANOMALIES_MAX) {
+        let added = set.added[n as usize];
+        let text = format!(
+            "{} was added (ok at record {}), but the last read (records {invoke} to {read}) does \
+             not hold it",
+            set.elements.value(n),
+            added.ok
+        );
+        let ops = [added.invoke, added.ok, invoke, read];
+        anomalies.push(about("lost", set.elements.value(n), text, &ops));
+    }
+    for n in unexpected.iter().copied().take(ANOMALIES_MAX) {
+        let added = set.added[n as usize];
+        let why =
+            if added.invoke == NONE { "was never added" } else { "certainly failed to be added" };
+        let text = format!(
+            "{} {why}, but the last read (records {invoke} to {read}) holds it",
+            set.elements.value(n)
+        );
+        let ops = [invoke, read, added.invoke];
+        anomalies.push(about("unexpected", set.elements.value(n), text, &ops));
+    }
+    anomalies
 }

@@ -108,28 +108,17 @@ impl Walk {
             Shape::NumberTable => self.each(value, path, Walk::number),
             Shape::Options => self.each(value, path, Walk::any),
             Shape::Any => self.any(value, path),
-            Shape::Nodes => match value.get_ref() {
-                DeValue::Array(_) => self.texts(value, path),
-                DeValue::Integer(_) => {
-                    self.integer(value, path, u64::from(u32::MAX));
-                }
-                _ => self.wrong_shape(
-                    value,
-                    path,
-                    "must be a number of nodes (3) or a list of names ([\"a\", \"b\"])",
-                ),
-            },
-            Shape::Concurrency => match value.get_ref() {
-                DeValue::String(_) => {}
-                DeValue::Integer(_) => {
-                    self.integer(value, path, u64::from(u32::MAX));
-                }
-                _ => self.wrong_shape(
-                    value,
-                    path,
-                    "must be a number of processes (10) or a multiple of the nodes (\"2n\")",
-                ),
-            },
+            Shape::Nodes if matches!(value.get_ref(), DeValue::Array(_)) => self.texts(value, path),
+            Shape::Nodes => {
+                let words = "must be a number of nodes (3) or a list of names ([\"a\", \"b\"])";
+                self.count_or(value, path, words);
+            }
+            Shape::Concurrency if matches!(value.get_ref(), DeValue::String(_)) => {}
+            Shape::Concurrency => {
+                let words =
+                    "must be a number of processes (10) or a multiple of the nodes (\"2n\")";
+                self.count_or(value, path, words);
+            }
             Shape::Targets => self.list(value, path, Walk::target),
             Shape::Zones => self.list(value, path, |walk, item, path| {
                 if let Some(text) = walk.text(item, path)
@@ -150,6 +139,16 @@ impl Walk {
                 })
             }
             Shape::Faults => self.list(value, path, Walk::fault),
+        }
+    }
+
+    /// A number where something else would be right as well, as `words` say.
+    fn count_or(&mut self, value: &Item<'_>, path: &str, words: &str) {
+        match value.get_ref() {
+            DeValue::Integer(_) => {
+                self.integer(value, path, u64::from(u32::MAX));
+            }
+            _ => self.wrong_shape(value, path, words),
         }
     }
 
