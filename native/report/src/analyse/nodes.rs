@@ -48,6 +48,10 @@ pub(super) struct Collector {
     observations: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
+/// What a node's `system_monitor` tells.
+const SYSTEM_MONITOR_KINDS: [&str; 4] =
+    ["busy-dist-port", "long-gc", "long-schedule", "large-heap"];
+
 impl Collector {
     pub(super) fn record(&mut self, op: &Op) {
         let node = op.node.map_or_else(|| "?".to_owned(), |node| node.as_str().to_owned());
@@ -87,11 +91,11 @@ impl Collector {
                     ..NodeEvent::default()
                 });
             }
-            "nodes" => {}
-            other => {
+            other if SYSTEM_MONITOR_KINDS.contains(&other) => {
                 *self.observations.entry(node).or_default().entry(other.to_owned()).or_default() +=
                     1;
             }
+            _ => {}
         }
     }
 
