@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fuzz_dist_core::spec::CheckerSpec;
+use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{CheckResult, History, Verdict};
 
 use crate::Checker;
@@ -59,7 +60,7 @@ fn run(history: &History, jobs: Vec<Job>, budget: &Budget) -> CheckResult {
                         Job::Check(checker) => guarded(checker.as_ref(), history, &each),
                         Job::Done(result) => result.as_ref().clone(),
                     };
-                    *results[i].lock().unwrap_or_else(|e| e.into_inner()) = Some(result);
+                    *lock(&results[i]) = Some(result);
                 }
             });
         }

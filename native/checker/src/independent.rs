@@ -7,6 +7,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{CheckResult, History, Op, OpType, Value, Verdict};
 
 use crate::numbering::Numbering;
@@ -43,7 +44,7 @@ pub(crate) fn check_keys(
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(part) = parts.get(i) else { break };
                     let result = translate(check(&part.history), part);
-                    done.lock().unwrap_or_else(|e| e.into_inner()).push((i, result));
+                    lock(&done).push((i, result));
                 }
             });
         }

@@ -1,7 +1,9 @@
 //! Panics: a fault of fuzz_dist, told as one, with what a report of it needs.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use fuzz_dist_core::sync::lock;
 
 use crate::output::CliError;
 
@@ -20,11 +22,11 @@ pub fn catch<T>(command: impl FnOnce() -> Result<T, CliError>) -> Result<T, CliE
         if name != "main" {
             crate::output::tell(&text);
         }
-        *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+        *lock(&LAST) = Some(text);
     }));
     // What `command` borrowed is not looked at again after a panic.
     panic::catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| {
-        let last = LAST.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let last = lock(&LAST).take();
         Err(CliError::Internal(message(&last.unwrap_or_else(|| "a panic without words".into()))))
     })
 }

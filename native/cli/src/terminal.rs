@@ -1,9 +1,10 @@
 //! What a person sees while a test runs: one rewritten line on a terminal, plain lines otherwise.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use fuzz_dist_core::sync::lock;
 use fuzz_dist_runner::{Reporter, Status};
 
 /// Where nothing can be rewritten (CI, a file), a status is worth a line this often.
@@ -54,7 +55,7 @@ impl Terminal {
 
     /// A reporter that panicked while it held the lock has no state worth protecting.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

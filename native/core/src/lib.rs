@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`sym`] (interned names), [`value`] (terms), [`op`] (one record of a history),
 //! [`history`] (the records, paired), [`seed`] (where randomness comes from), [`clock`] (where time
-//! comes from), [`verdict`] (what a checker answers). Then what leaves the process: [`etf`] (terms of the
+//! comes from), [`verdict`] (what a checker answers), [`sync`] (locks). Then what leaves the process: [`etf`] (terms of the
 //! BEAM), [`history_file`] (the crash-safe history), [`interop`] (EDN and JSON), [`store`] (runs on disk).
 
 pub mod clock;
@@ -16,6 +16,7 @@ pub mod seed;
 pub mod spec;
 pub mod store;
 pub mod sym;
+pub mod sync;
 pub mod value;
 pub mod verdict;
 

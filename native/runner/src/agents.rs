@@ -15,6 +15,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
+use fuzz_dist_core::sync::lock;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -113,7 +114,7 @@ struct Shared {
 
 impl Shared {
     fn links(&self) -> MutexGuard<'_, HashMap<(Role, String), Arc<Link>>> {
-        self.links.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.links)
     }
 }
 

@@ -21,12 +21,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{Placement, Spec};
+use fuzz_dist_core::sync::lock;
 use fuzz_dist_nemesis::guard::{
     Exit, Guard, GuardError, GuardEvent, Identity, ProcessState, Signal, state,
 };
@@ -106,10 +107,6 @@ struct Vm {
     output_start: u64,
     /// Whether it was killed or asked to end.
     ending: bool,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn internal(error: &dyn std::fmt::Display) -> RunError {

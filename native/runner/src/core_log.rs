@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use fuzz_dist_core::clock::RunClock;
+use fuzz_dist_core::sync::lock;
 
 use crate::request::{Reporter, RunError, Status};
 
@@ -35,7 +36,7 @@ impl Reporter for CoreLog {
     }
 
     fn line(&self, text: &str) {
-        let mut file = self.file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut file = lock(&self.file);
         // The log is for people; the history is what counts, and a full disk is told there.
         drop(writeln!(file, "{:10.3} {text}", self.clock.now_ns() as f64 / 1e9));
         drop(file);

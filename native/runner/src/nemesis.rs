@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use fuzz_dist_core::Value;
 use fuzz_dist_core::fault::{Fault, FaultKind, FaultSchedule, Plane, Resolved, Target};
 use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::sync::lock;
 use fuzz_dist_nemesis::plane::PlaneClient;
 use fuzz_dist_schedule::simulate::start_value;
 use fuzz_dist_schedule::target;
@@ -92,7 +93,7 @@ pub struct Active(Arc<Mutex<Vec<(u32, String)>>>);
 
 impl Active {
     fn lock(&self) -> MutexGuard<'_, Vec<(u32, String)>> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.0)
     }
 
     /// For people.

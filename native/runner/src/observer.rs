@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
+use fuzz_dist_core::sync::lock;
 
 use crate::agents::{Link, NodeEvent};
 use crate::recorder::{Recorder, map};
@@ -41,7 +42,7 @@ pub struct Observations {
 
 impl Observations {
     fn lock(&self) -> MutexGuard<'_, Vec<Sighting>> {
-        self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.inner.0)
     }
 
     fn add(&self, sighting: Sighting) {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use fuzz_dist_core::clock::RunClock;
 use fuzz_dist_core::history_file::Writer;
+use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{Op, OpType, Process, Sym, Value};
 
 use crate::request::RunError;
@@ -27,7 +28,7 @@ impl Recorder {
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.writer)
     }
 
     /// The clock of the run.

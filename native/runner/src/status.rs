@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use fuzz_dist_core::sync::lock;
+
 use crate::cluster::Cluster;
 use crate::nemesis::Active;
 use crate::operations::Tally;
@@ -26,11 +28,11 @@ impl Default for Phase {
 impl Phase {
     /// The run enters that phase.
     pub fn set(&self, name: &'static str) {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = name;
+        *lock(&self.0) = name;
     }
 
     fn get(&self) -> &'static str {
-        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        *lock(&self.0)
     }
 }
 

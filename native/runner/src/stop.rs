@@ -5,6 +5,8 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use fuzz_dist_core::sync::lock;
+
 /// Why the run should end early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StopReason {
@@ -32,7 +34,7 @@ pub struct Stop {
 impl Stop {
     /// Asks the run to end; only the first reason is kept.
     pub fn ask(&self, reason: StopReason) {
-        let mut slot = self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut slot = lock(&self.inner.0);
         if slot.is_none() {
             *slot = Some(reason);
         }
@@ -41,13 +43,13 @@ impl Stop {
 
     /// Asks the run to end for a reason that explains whatever else was noticed before.
     pub fn insist(&self, reason: StopReason) {
-        *self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(reason);
+        *lock(&self.inner.0) = Some(reason);
         self.inner.1.notify_all();
     }
 
     /// The reason, if the run should end.
     pub fn reason(&self) -> Option<StopReason> {
-        self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        lock(&self.inner.0).clone()
     }
 
     /// Whether the run should end.
@@ -57,7 +59,7 @@ impl Stop {
 
     /// Sleeps until then, or less if the run should end; true if it should.
     pub fn wait_until(&self, deadline: Instant) -> bool {
-        let mut slot = self.inner.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut slot = lock(&self.inner.0);
         loop {
             if slot.is_some() {
                 return true;

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fuzz_dist_core::spec::Options;
+use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
 use serde_json::json;
 
@@ -315,7 +316,7 @@ impl Linearizable {
                 if result.verdict == Verdict::Invalid && self.stop_at_first {
                     stop.store(true, Ordering::Relaxed);
                 }
-                found.lock().unwrap_or_else(|e| e.into_inner()).push(result);
+                lock(&found).push(result);
             }
         };
         if threads == 1 {

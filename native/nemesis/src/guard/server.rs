@@ -14,6 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::clock::monotonic_ns;
+use fuzz_dist_core::sync::lock;
 use nix::errno::Errno;
 use nix::sys::signal as posix;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
@@ -138,7 +139,7 @@ struct Children {
 
 impl Children {
     fn state(&self) -> MutexGuard<'_, BTreeMap<String, Child>> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 
     fn perform(&self, action: Action) -> (Outcome, Vec<ProcessInfo>) {

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use fuzz_dist_core::clock::monotonic_ns;
 use fuzz_dist_core::fault::{FaultKind, Link};
+use fuzz_dist_core::sync::lock;
 
-use super::gate::lock;
 use super::protocol::{
     Answer, Applied, Command, FaultId, Hello, Line, LinkObservation, LinkStats, PROTOCOL,
     PlaneEvent, Request, parse_line, to_line,

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use fuzz_dist_core::sync::lock;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv};
 use socket2::SockRef;
 
 use super::counters::Counters;
-use super::gate::{Flow, Gate, lock};
+use super::gate::{Flow, Gate};
 use super::policy::Policy;
 use super::protocol::FaultId;
 use super::pump::{CHUNK_LEN, Pump};

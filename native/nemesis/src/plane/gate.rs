@@ -7,8 +7,9 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
+use fuzz_dist_core::sync::lock;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::policy::Policy;
@@ -81,10 +82,4 @@ impl Gate {
     pub fn clear_wake(&self) {
         let _ = self.wake.read();
     }
-}
-
-/// Locks; a thread that panicked while it held the lock left nothing half done that matters more than
-/// going on.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

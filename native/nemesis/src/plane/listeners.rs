@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fuzz_dist_core::sync::lock;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::epmd;
-use super::gate::lock;
 use super::registry::{ChannelKey, Plane};
 
 /// Connections that the kernel keeps for us until we accept them.

@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use fuzz_dist_core::clock::monotonic_ns;
 use fuzz_dist_core::fault::{FaultKind, Link};
+use fuzz_dist_core::sync::lock;
 
 use super::DIST_CHANNEL;
 use super::connection::{BothCounters, Connection, Direction, serve};
 use super::counters::Counters;
 use super::epmd::{Names, Registration};
-use super::gate::lock;
 use super::listeners::{Endpoint, Listener, Listeners, Viewer};
 use super::observation;
 use super::policy::{Action, Policy, objection};

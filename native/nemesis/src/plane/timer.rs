@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use fuzz_dist_core::clock::monotonic_ns;
+use fuzz_dist_core::sync::lock;
 
-use super::gate::lock;
 use super::protocol::FaultId;
 
 /// How long before its time the thread wakes: what a crowded machine may be late by, and short against

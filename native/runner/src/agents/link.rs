@@ -1,12 +1,13 @@
 //! One connection to an agent: messages out, and requests that wait for their answer.
 
 use std::collections::HashMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use fuzz_dist_core::Value;
+use fuzz_dist_core::sync::lock;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::Role;
@@ -41,10 +42,6 @@ pub struct Link {
     alive: AtomicBool,
     next_id: AtomicU64,
     waiting: Mutex<HashMap<i64, SyncSender<Value>>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Link {

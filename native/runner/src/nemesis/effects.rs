@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::fault::{Fault, FaultKind, Plane, Resolved};
+use fuzz_dist_core::sync::lock;
 use fuzz_dist_nemesis::plane::{DIST_CHANNEL, LinkObservation, LinkStats, PlaneClient};
 
 use crate::cluster::Cluster;
@@ -58,12 +59,12 @@ impl LastLook {
         if fault.kind.plane() == Plane::Link
             && let Ok(observed) = plane.observe(fault.id)
         {
-            *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = observed;
+            *lock(&self.0) = observed;
         }
     }
 
     fn get(&self) -> Vec<LinkObservation> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        lock(&self.0).clone()
     }
 }
 

@@ -6,6 +6,7 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{Sym, Value};
 
 use crate::agents::Link;
@@ -165,7 +166,7 @@ impl Slots {
     }
 
     fn live(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Link>>> {
-        self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.live)
     }
 
     /// Forgets a connection that has ended; false if it was not in use.
@@ -206,7 +207,7 @@ pub struct Broadcaster {
 impl Broadcaster {
     /// Sends to every worker in use.
     pub fn send(&self, message: &Value) {
-        for link in self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter() {
+        for link in lock(&self.live).iter() {
             link.send(message.clone());
         }
     }

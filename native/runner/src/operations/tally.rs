@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuzz_dist_core::OpType;
+use fuzz_dist_core::sync::lock;
 use hdrhistogram::Histogram;
 
 /// Longest latency that is told apart, in microseconds.
@@ -59,7 +60,7 @@ impl Tally {
 
     /// Notes a completion that is about to be committed.
     pub fn completed(&self, op_type: OpType, latency_ns: u64) {
-        let mut pending = self.pending.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut pending = lock(&self.pending);
         match op_type {
             OpType::Ok => {
                 pending.ok += 1;
@@ -73,13 +74,12 @@ impl Tally {
 
     /// Counts what has been committed since.
     pub fn publish(&self) {
-        let mut pending = self.pending.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut pending = lock(&self.pending);
         self.ok.fetch_add(std::mem::take(&mut pending.ok), Ordering::Relaxed);
         self.fail.fetch_add(std::mem::take(&mut pending.fail), Ordering::Relaxed);
         self.info.fetch_add(std::mem::take(&mut pending.info), Ordering::Relaxed);
         if !pending.latencies_us.is_empty() {
-            let mut latencies =
-                self.latencies.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            let mut latencies = lock(&self.latencies);
             for latency_us in pending.latencies_us.drain(..) {
                 latencies.saturating_record(latency_us);
             }
@@ -88,7 +88,7 @@ impl Tally {
 
     /// Looks, and begins the latencies anew.
     pub fn look(&self) -> Counts {
-        let mut latencies = self.latencies.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut latencies = lock(&self.latencies);
         let quantile_ms = |q: f64| latencies.value_at_quantile(q) as f64 / 1000.0;
         let counts = Counts {
             ok: self.ok.load(Ordering::Relaxed),
