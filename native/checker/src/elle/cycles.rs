@@ -37,8 +37,10 @@ pub struct Step {
 pub struct Cycle {
     /// Its steps; the last ends where the first begins.
     pub steps: Vec<Step>,
-    /// Whether one of its steps in time is also an anti-dependency, so that it could go by another name.
-    pub doubtful_name: bool,
+    /// Whether its transactions are also in a cycle without the steps in time.
+    pub time_adds_nothing: bool,
+    /// Its name if a write that was read counts as a read rather than as a write over a write.
+    pub name_by_reads: &'static str,
 }
 
 /// Cycles of one name.
@@ -98,6 +100,7 @@ pub fn find(
             txn_count,
             lattice,
             implied: Names::new(),
+            data_parts: Components::default(),
             found: Vec::new(),
             scratch: Scratch::default(),
         };
@@ -163,6 +166,8 @@ struct Search<'a> {
     /// Names found, and those that they imply.
     implied: Names,
     found: Vec<(&'static str, Cycle)>,
+    /// The components by data alone.
+    data_parts: Components,
     scratch: Scratch,
 }
 
@@ -186,6 +191,9 @@ impl Search<'_> {
         let (writes, base, all) = (with(&[WW]), with(&[WW, WR]), with(&[WW, WR, RW]));
         meter.check_time()?;
         let everything = components(&Only { graph: &self.local, kinds: all });
+        if variant == 0 {
+            self.data_parts = everything.clone();
+        }
         if everything.nontrivial.is_empty() {
             return Ok(());
         }
@@ -340,7 +348,10 @@ impl Search<'_> {
     fn cycle(&self, hops: &[Hop]) -> Option<Cycle> {
         let begin = hops.iter().position(|hop| kind_of(hop.tag) != PASS)?;
         let mut steps: Vec<Step> = Vec::new();
-        let mut doubtful_name = false;
+        let mut by_reads: Vec<Step> = Vec::new();
+        // A read in the place of time would make a lesser anomaly of it.
+        let only_writes = !hops.iter().any(|hop| [WR, RW].contains(&kind_of(hop.tag)));
+        let mut time_adds_nothing = true;
         let mut from = hops[begin];
         for hop in hops[begin..].iter().chain(&hops[..begin]) {
             if kind_of(hop.tag) != PASS {
@@ -354,21 +365,23 @@ impl Search<'_> {
                 edges.find(|(to, tag)| *to == hop.to && kind_of(*tag) == kind).map(|(_, tag)| tag)
             };
             let mut tag = from.tag;
-            if kind_of(tag) > WR {
-                if let Some(stronger) = direct(WW).or_else(|| direct(WR)) {
-                    tag = stronger;
-                } else if kind_of(tag) > RW && direct(RW).is_some() {
-                    doubtful_name = true;
-                }
+            if kind_of(tag) > WR
+                && let Some(stronger) = direct(WW).or_else(|| direct(WR).filter(|_| !only_writes))
+            {
+                tag = stronger;
             }
-            steps.push(Step {
+            time_adds_nothing &= self.data_parts.together(from.from, hop.to);
+            let step = Step {
                 from: self.members[from.from as usize],
                 to: self.members[hop.to as usize],
                 kind: kind_of(tag),
                 key: key_of(tag),
-            });
+            };
+            steps.push(step);
+            let is_read_too = step.kind == WW && direct(WR).is_some();
+            by_reads.push(Step { kind: if is_read_too { WR } else { step.kind }, ..step });
         }
-        Some(Cycle { steps, doubtful_name })
+        Some(Cycle { steps, time_adds_nothing, name_by_reads: name(&by_reads) })
     }
 }
 

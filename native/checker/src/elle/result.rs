@@ -9,7 +9,7 @@ use crate::Checker;
 use crate::elle::cycles::Cycles;
 use crate::elle::findings::Findings;
 use crate::elle::models::{Boundary, Names, friendly};
-use crate::elle::txns::Txns;
+use crate::elle::txns::{Dialect, Txns};
 use crate::elle::{Elle, explain};
 
 /// Not an anomaly, but nothing to judge by.
@@ -91,20 +91,37 @@ impl Inferred {
         result
     }
 
-    /// A cycle whose time could as well be read as an anti-dependency is told under its stronger name only
-    /// if nothing else rules out the same models.
+    /// Some cycles could go by two names. As long as nothing else would be ruled out, they go by Elle's: a cycle
+    /// of data is not told again as one in time, and in registers a write that was read counts as a read.
     fn drop_doubtful(&mut self, elle: &Elle) {
-        let is_doubtful = |name: &&'static str| {
-            self.cycles.classes[*name].shown.iter().all(|cycle| cycle.doubtful_name)
-        };
-        let doubtful: Vec<&'static str> =
-            self.cycles.classes.keys().copied().filter(|name| is_doubtful(name)).collect();
-        for name in doubtful {
+        let names: Vec<&'static str> = self.cycles.classes.keys().copied().collect();
+        for name in names {
+            let shown = &self.cycles.classes[name].shown;
+            let is_timed = name.ends_with("-process") || name.ends_with("-realtime");
+            let other_name = shown.first().map(|cycle| cycle.name_by_reads).filter(|other| {
+                elle.dialect == Dialect::RwRegister
+                    && *other != name
+                    && shown.iter().all(|cycle| cycle.name_by_reads == *other)
+            });
+            let is_data = is_timed && shown.iter().all(|cycle| cycle.time_adds_nothing);
+            if other_name.is_none() && !is_data {
+                continue;
+            }
             let others = self.findings.names().chain(self.cycles.classes.keys().copied());
-            let others: Vec<&'static str> = others.filter(|other| *other != name).collect();
-            let without = elle.lattice.impossible(others);
-            if elle.lattice.impossible([name]).is_subset(&without) {
-                self.cycles.classes.remove(name);
+            let others = others.filter(|other| *other != name).chain(other_name);
+            let without = elle.lattice.impossible(others.collect::<Names>());
+            if !elle.lattice.impossible([name]).is_subset(&without) {
+                continue;
+            }
+            let class = self.cycles.classes.remove(name).unwrap_or_default();
+            let told = self.evidence.0.remove(name).unwrap_or_default();
+            if let Some(other) = other_name.filter(|_| !is_data) {
+                let renamed = told.into_iter().map(|(anomaly, mut data)| {
+                    data["name"] = other.into();
+                    (Anomaly { name: other.to_owned(), ..anomaly }, data)
+                });
+                self.evidence.0.entry(other).or_default().extend(renamed);
+                self.cycles.classes.entry(other).or_default().count += class.count;
             }
         }
     }
