@@ -35,7 +35,12 @@ struct Shape {
 }
 
 const SHAPES: &[Shape] = &[
-    Shape { name: "list-append, strict-serializable", lists: true, read_committed: false, options: "{}" },
+    Shape {
+        name: "list-append, strict-serializable",
+        lists: true,
+        read_committed: false,
+        options: "{}",
+    },
     Shape { name: "list-append, read committed", lists: true, read_committed: true, options: "{}" },
     Shape {
         name: "rw-register, sequential keys",
@@ -94,7 +99,8 @@ fn history(shape: Shape, txn_count: usize) -> History {
         cells: vec![Cell::default(); ACTIVE_KEYS as usize],
         active: (0..ACTIVE_KEYS as usize).collect(),
     };
-    let (f, read, write) = (Sym::new("txn"), Value::sym("r"), Value::sym(if shape.lists { "append" } else { "w" }));
+    let (f, read, write) =
+        (Sym::new("txn"), Value::sym("r"), Value::sym(if shape.lists { "append" } else { "w" }));
     let mut ops: Vec<Op> = Vec::with_capacity(txn_count * 2);
     let mut open: Vec<Option<Value>> = vec![None; PROCESSES];
     let (mut begun, mut ended) = (0, 0);
@@ -113,7 +119,8 @@ fn history(shape: Shape, txn_count: usize) -> History {
             let mut done = Vec::new();
             for _ in 0..1 + random.below(4) {
                 // Exponential: each key twice as likely as the one before.
-                let slot = (63 - (random.below((1 << ACTIVE_KEYS) - 1) + 1).leading_zeros()) as usize;
+                let slot =
+                    (63 - (random.below((1 << ACTIVE_KEYS) - 1) + 1).leading_zeros()) as usize;
                 if random.below(2) == 0 {
                     let (key, value) = store.write(slot);
                     let mop = Value::list(vec![write.clone(), Value::Int(key as i64), value]);
@@ -126,7 +133,8 @@ fn history(shape: Shape, txn_count: usize) -> History {
                     let own = done.iter().any(|mop: &Value| {
                         mop.items().is_some_and(|mop| mop[1] == Value::Int(key as i64))
                     });
-                    let back = if shape.read_committed && !own { random.below(4) as usize } else { 0 };
+                    let back =
+                        if shape.read_committed && !own { random.below(4) as usize } else { 0 };
                     let result = store.read(key, newest.saturating_sub(back), shape.lists);
                     asked.push(Value::list(vec![read.clone(), Value::Int(key as i64), Value::Nil]));
                     done.push(Value::list(vec![read.clone(), Value::Int(key as i64), result]));
@@ -143,7 +151,8 @@ fn history(shape: Shape, txn_count: usize) -> History {
 fn main() {
     let max = std::env::var("FUZZ_DIST_BENCH_MAX").ok().and_then(|text| text.parse().ok());
     let max: usize = max.unwrap_or(1_000_000);
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted: Vec<String> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     println!("| history | transactions | verdict | ms |\n|---|---|---|---|");
     for shape in SHAPES {
         if !wanted.is_empty() && !wanted.iter().any(|part| shape.name.contains(part.as_str())) {

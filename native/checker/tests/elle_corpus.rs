@@ -4,6 +4,8 @@
 //! anomalies), every history there for these checkers is checked. Without it nothing is: the corpus is not
 //! ours to keep.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::{HashMap, VecDeque};

@@ -5,6 +5,8 @@
 //! is left unknown, so both must agree exactly; for registers, what is called invalid must be. The oracle for
 //! names lists every simple cycle of the dependencies as Adya defines them.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,7 +90,12 @@ fn random_txns(random: &mut Random, bad_percent: usize, final_read: bool) -> Vec
     }
     if final_read {
         let state = &states[states.len() - 1];
-        let read = |key| Mop { write: false, key, value: 0, list: state.get(&key).cloned().unwrap_or_default() };
+        let read = |key| Mop {
+            write: false,
+            key,
+            value: 0,
+            list: state.get(&key).cloned().unwrap_or_default(),
+        };
         let at = 100 * (count + 10);
         txns.push(Txn {
             process: 99,
@@ -107,7 +114,9 @@ fn interleaved_txns(random: &mut Random) -> Vec<Txn> {
     let last = txns.len() - 1;
     let mut state = State::new();
     let mut next = vec![0; last];
-    while let Some(some) = (0..last).filter(|n| next[*n] < txns[*n].mops.len()).min_by_key(|_| random.next()) {
+    while let Some(some) =
+        (0..last).filter(|n| next[*n] < txns[*n].mops.len()).min_by_key(|_| random.next())
+    {
         let failed = txns[some].outcome == OpType::Fail;
         let mop = &mut txns[some].mops[next[some]];
         next[some] += 1;
@@ -184,7 +193,8 @@ fn serializable(txns: &[Txn], lists: bool, realtime: bool) -> bool {
         }
         (0..left.len()).any(|i| {
             let next = left[i];
-            let must_wait = |other: &&Txn| other.outcome == OpType::Ok && other.complete <= next.invoke;
+            let must_wait =
+                |other: &&Txn| other.outcome == OpType::Ok && other.complete <= next.invoke;
             if realtime && left.iter().any(must_wait) {
                 return false;
             }
@@ -219,12 +229,17 @@ fn verdicts_on_lists_are_those_of_brute_force() {
             let is_invalid = result.verdict == Verdict::Invalid;
             assert!(!(is_invalid && holds), "seed {seed} {model}: {result:#?}\n{}", show(&history));
             if complete {
-                assert!(is_invalid != holds, "seed {seed} {model}: {result:#?}\n{}", show(&history));
+                assert!(
+                    is_invalid != holds,
+                    "seed {seed} {model}: {result:#?}\n{}",
+                    show(&history)
+                );
             }
         }
     }
     println!("{seen:#?}");
-    let count = |wanted| seen.iter().filter(|(key, _)| key.3 == wanted).map(|(_, n)| n).sum::<i32>();
+    let count =
+        |wanted| seen.iter().filter(|(key, _)| key.3 == wanted).map(|(_, n)| n).sum::<i32>();
     assert!(count(true) > 100 && count(false) > 100, "{seen:?}");
 }
 
@@ -238,7 +253,8 @@ fn what_is_invalid_on_registers_is_so() {
             n => random_txns(&mut random, 30, n == 1),
         };
         let history = history(&txns, false);
-        let assumed = json!({ "sequential-keys": true, "linearizable-keys": true, "wfr-keys": true });
+        let assumed =
+            json!({ "sequential-keys": true, "linearizable-keys": true, "wfr-keys": true });
         let plain = json!({ "consistency-model": "serializable", "wfr-keys": true });
         for (options, realtime) in [(plain, false), (assumed, true)] {
             let result = check("rw-register", options, &history);
@@ -376,11 +392,21 @@ fn names_of_cycles_are_those_of_all_simple_cycles() {
                 continue;
             }
             let truth = cycle_names(&txns, time);
-            let cycles: BTreeSet<&'static str> =
-                told.iter().copied().filter(|name| name.starts_with("G-") || ["G0", "G1c", "G2"].iter().any(|g| name.starts_with(g))).collect();
+            let cycles: BTreeSet<&'static str> = told
+                .iter()
+                .copied()
+                .filter(|name| {
+                    name.starts_with("G-")
+                        || ["G0", "G1c", "G2"].iter().any(|g| name.starts_with(g))
+                })
+                .collect();
             for name in &cycles {
                 *seen.entry(name).or_default() += 1;
-                assert!(truth.contains(name), "seed {seed}: {name} of {truth:?}\n{result:#?}\n{}", show(&history));
+                assert!(
+                    truth.contains(name),
+                    "seed {seed}: {name} of {truth:?}\n{result:#?}\n{}",
+                    show(&history)
+                );
             }
             let shown = lattice.shown_by(told.iter().copied());
             let impossible = lattice.impossible(told.iter().copied());

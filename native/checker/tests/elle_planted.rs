@@ -3,6 +3,8 @@
 //! Each is small and holds nothing worse than its name; the long history is strictly serializable by
 //! construction. What is found must be exactly what was planted.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::{Builder, Random, check, int, spec};
@@ -70,7 +72,8 @@ fn planted(text: &str) -> Vec<Op> {
             format!("{{:process {process} :type :{op_type} :f :txn :value {value}}}")
         })
         .collect();
-    let mut ops = add_invocations(read_records("planted", edn.join("\n").as_bytes(), None).unwrap());
+    let mut ops =
+        add_invocations(read_records("planted", edn.join("\n").as_bytes(), None).unwrap());
     for op in &mut ops {
         op.process = Process::Client(op.process.client().unwrap() + 1_000);
     }
@@ -82,7 +85,8 @@ fn around(text: &str, lists: bool) -> History {
     // Where the order of time is drawn, an invocation must be what it becomes: fill it in.
     let history = History::new(ops.clone()).unwrap();
     for (position, op) in ops.iter_mut().enumerate() {
-        if let Some(done) = history.completion(position).filter(|done| done.index > position as u64) {
+        if let Some(done) = history.completion(position).filter(|done| done.index > position as u64)
+        {
             op.value = done.value.clone();
         }
     }

@@ -138,12 +138,14 @@ fn local(graph: &Graph, members: &[u32], places: &mut [u32]) -> Graph {
         let mut kept = begin;
         for i in begin..edges.len() {
             let edge = edges[i];
-            let before = (kept > begin).then(|| edges[kept - 1]).filter(|before| before.to == edge.to);
+            let before =
+                (kept > begin).then(|| edges[kept - 1]).filter(|before| before.to == edge.to);
             let is_hidden = before.is_some_and(|before| {
                 kind_of(before.tag) == kind_of(edge.tag) || kind_of(before.tag) <= WR
             });
             // A read of a write next to a write over a write is kept: both kinds have classes of their own.
-            let is_read_of = before.is_some_and(|b| kind_of(b.tag) == WW) && kind_of(edge.tag) == WR;
+            let is_read_of =
+                before.is_some_and(|b| kind_of(b.tag) == WW) && kind_of(edge.tag) == WR;
             if !is_hidden || is_read_of {
                 edges[kept] = edge;
                 kept += 1;

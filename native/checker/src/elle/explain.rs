@@ -91,8 +91,12 @@ fn why(txns: &Txns, dialect: Dialect, step: &Step, names: (&str, &str)) -> Strin
         _ => {}
     }
     let explained = match dialect {
-        Dialect::ListAppend => list_append::explain(txns, step.from, step.to, step.kind, step.key, names),
-        Dialect::RwRegister => rw_register::explain(txns, step.from, step.to, step.kind, step.key, names),
+        Dialect::ListAppend => {
+            list_append::explain(txns, step.from, step.to, step.kind, step.key, names)
+        }
+        Dialect::RwRegister => {
+            rw_register::explain(txns, step.from, step.to, step.kind, step.key, names)
+        }
     };
     explained.unwrap_or_else(|| format!("of the versions of {}", txns.key(step.key)))
 }

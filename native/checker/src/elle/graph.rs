@@ -89,9 +89,11 @@ impl Edges {
     pub fn append(&mut self, part: Edges, txn_count: u32) {
         let shift = self.vertex_count - txn_count;
         let moved = |vertex: u32| if vertex < txn_count { vertex } else { vertex + shift };
-        self.list.extend(
-            part.list.iter().map(|e| Edge { from: moved(e.from), to: moved(e.to), tag: e.tag }),
-        );
+        self.list.extend(part.list.iter().map(|e| Edge {
+            from: moved(e.from),
+            to: moved(e.to),
+            tag: e.tag,
+        }));
         self.vertex_count += part.vertex_count - txn_count;
     }
 
@@ -396,7 +398,8 @@ mod tests {
 
     #[test]
     fn components_are_numbered_behind_what_they_reach() {
-        let graph = graph(5, &[(0, 1, WW), (1, 0, WR), (1, 2, WW), (2, 3, WW), (3, 4, RW), (4, 2, WW)]);
+        let graph =
+            graph(5, &[(0, 1, WW), (1, 0, WR), (1, 2, WW), (2, 3, WW), (3, 4, RW), (4, 2, WW)]);
         let all = components(&Only { graph: &graph, kinds: kinds(&[WW, WR, RW]) });
         assert!(all.together(0, 1) && all.together(2, 4) && !all.together(1, 2));
         assert_eq!(all.nontrivial.len(), 2);
@@ -430,7 +433,8 @@ mod tests {
                 for (target, tag) in graph.out(vertex) {
                     // Onwards through helpers only.
                     let inside = vertex == start || vertex >= 50;
-                    if inside && (kind_of(tag) == PASS || vertex == start) && !seen[target as usize] {
+                    if inside && (kind_of(tag) == PASS || vertex == start) && !seen[target as usize]
+                    {
                         seen[target as usize] = true;
                         open.push(target);
                     }

@@ -114,9 +114,15 @@ impl<'h> Scene<'_, 'h> {
         for read in &order.reads {
             if !read.compatible {
                 self.incompatible(read, findings);
-            } else if read.list.len() > order.failed_at.min(order.garbage_at).min(order.duplicate_at) {
+            } else if read.list.len()
+                > order.failed_at.min(order.garbage_at).min(order.duplicate_at)
+            {
                 let bad = |at: usize| read.list.get(at);
-                self.elements(read, [bad(order.failed_at), bad(order.garbage_at), bad(order.duplicate_at)], findings);
+                self.elements(
+                    read,
+                    [bad(order.failed_at), bad(order.garbage_at), bad(order.duplicate_at)],
+                    findings,
+                );
             }
             if let Some(append) = order.last_append(read, self.lookup)
                 && append.intermediate
@@ -148,7 +154,8 @@ impl<'h> Scene<'_, 'h> {
                 self.anomaly(&[read.txn, longest.txn], text)
             });
         }
-        let append_of = |element: &Value| self.lookup.get(element).map(|i| &self.order.appends[i as usize]);
+        let append_of =
+            |element: &Value| self.lookup.get(element).map(|i| &self.order.appends[i as usize]);
         let failed = |e: &&Value| append_of(e).is_some_and(|append| append.outcome == OpType::Fail);
         let mut seen = rustc_hash::FxHashSet::default();
         self.elements(
@@ -234,7 +241,8 @@ impl<'h> Scene<'_, 'h> {
             let first_read = reads.peek().copied();
             let mops = || group.iter().map(|number| &self.txns.mops[*number as usize]);
             if group.len() > 1 {
-                let own: Vec<&Read> = std::iter::from_fn(|| reads.next_if(|read| read.txn == txn)).collect();
+                let own: Vec<&Read> =
+                    std::iter::from_fn(|| reads.next_if(|read| read.txn == txn)).collect();
                 self.internal(txn, mops(), findings);
                 self.future_read(txn, &own, mops(), findings);
                 if let Some(read) = first_read
@@ -337,7 +345,8 @@ impl<'h> Scene<'_, 'h> {
                 seen += 1;
                 continue;
             }
-            let version = self.lookup.get(mop.value).map_or(0, |i| self.order.appends[i as usize].version);
+            let version =
+                self.lookup.get(mop.value).map_or(0, |i| self.order.appends[i as usize].version);
             let holds = |read: &&&Read| match read.compatible {
                 true if self.order.duplicate_at == usize::MAX => {
                     version != 0 && version as usize <= read.list.len()
@@ -360,7 +369,14 @@ impl<'h> Scene<'_, 'h> {
 }
 
 /// Why one transaction precedes another, of a kind and on a key, with `a` and `b` for their names.
-pub fn explain(txns: &Txns, from: u32, to: u32, kind: u32, key: u32, names: (&str, &str)) -> Option<String> {
+pub fn explain(
+    txns: &Txns,
+    from: u32,
+    to: u32,
+    kind: u32,
+    key: u32,
+    names: (&str, &str),
+) -> Option<String> {
     let mut lookup = Lookup::default();
     let order = ListOrder::new(txns, key, &mut lookup).ok()?;
     let (a, b) = names;

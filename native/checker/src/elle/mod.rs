@@ -200,21 +200,21 @@ impl Elle {
         let mut models = Vec::new();
         for name in &names {
             let model = lattice.model(name);
-            models.push(model.ok_or_else(|| {
-                unknown("consistency-model", name, lattice.model_names())
-            })?);
+            models.push(
+                model.ok_or_else(|| unknown("consistency-model", name, lattice.model_names()))?,
+            );
         }
         let mut anomalies = Vec::new();
         for name in &words(reader, "anomalies")?.unwrap_or_default() {
             let anomaly = lattice.anomaly(name);
-            anomalies.push(anomaly.ok_or_else(|| {
-                unknown("anomalies", name, lattice.anomaly_names())
-            })?);
+            anomalies
+                .push(anomaly.ok_or_else(|| unknown("anomalies", name, lattice.anomaly_names()))?);
         }
         let mut forbidden = lattice.forbidden(models.iter().copied());
         forbidden.extend(lattice.showing(anomalies));
         // The orders whose edges can make something forbidden; real time contains that of processes.
-        let asks = |ending: &str| forbidden.iter().any(|name| is_cycle(name) && name.ends_with(ending));
+        let asks =
+            |ending: &str| forbidden.iter().any(|name| is_cycle(name) && name.ends_with(ending));
         let order = match (asks("-realtime"), asks("-process")) {
             (true, _) => Order::Realtime,
             (false, true) => Order::Process,
@@ -246,7 +246,8 @@ impl Elle {
         drop(graph);
         if edge_count == 0 && !is_related {
             findings.add("empty-transaction-graph", || fuzz_dist_core::Anomaly {
-                text: "no transaction depends on another one, so there is nothing to be judged".into(),
+                text: "no transaction depends on another one, so there is nothing to be judged"
+                    .into(),
                 ..Default::default()
             });
         }
@@ -323,7 +324,8 @@ impl Elle {
 fn is_cycle(name: &str) -> bool {
     ["G0", "G1c", "G-single", "G-nonadjacent", "G2"].iter().any(|class| {
         name.strip_prefix(class).is_some_and(|rest| {
-            ["", "-item", "-process", "-realtime", "-item-process", "-item-realtime"].contains(&rest)
+            ["", "-item", "-process", "-realtime", "-item-process", "-item-realtime"]
+                .contains(&rest)
         })
     })
 }

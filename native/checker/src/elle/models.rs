@@ -239,6 +239,12 @@ fn same(name: &'static str) -> &'static str {
     name
 }
 
+impl Default for Lattice {
+    fn default() -> Lattice {
+        Lattice::new()
+    }
+}
+
 impl Lattice {
     /// Builds it.
     pub fn new() -> Lattice {

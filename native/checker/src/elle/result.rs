@@ -52,7 +52,8 @@ impl Inferred {
     /// The verdict.
     pub fn judge(mut self, elle: &Elle) -> CheckResult {
         self.drop_doubtful(elle);
-        let found: Names = self.findings.names().chain(self.cycles.classes.keys().copied()).collect();
+        let found: Names =
+            self.findings.names().chain(self.cycles.classes.keys().copied()).collect();
         let bad: Names = found.intersection(&elle.forbidden).copied().collect();
         let is_empty = self.findings.has(EMPTY);
         let verdict = match (bad.is_empty(), is_empty) {

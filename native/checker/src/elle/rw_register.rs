@@ -63,8 +63,11 @@ fn link(versions: &Versions, key: u32, edges: &mut Edges) {
             edges.push(version.writer, *reader, WR, key);
         }
     }
-    let mut writers: Vec<u32> =
-        versions.list[1..].iter().map(|version| version.writer).filter(|txn| *txn != NONE).collect();
+    let mut writers: Vec<u32> = versions.list[1..]
+        .iter()
+        .map(|version| version.writer)
+        .filter(|txn| *txn != NONE)
+        .collect();
     writers.sort_unstable();
     edges.link_all(&versions.list[NIL as usize].readers, &writers, RW, key);
     let mut next: Vec<u32> = Vec::new();
@@ -72,7 +75,10 @@ fn link(versions: &Versions, key: u32, edges: &mut Edges) {
         let before = &versions.list[group[0].0 as usize];
         next.clear();
         next.extend(
-            group.iter().map(|(_, after)| versions.list[*after as usize].writer).filter(|txn| *txn != NONE),
+            group
+                .iter()
+                .map(|(_, after)| versions.list[*after as usize].writer)
+                .filter(|txn| *txn != NONE),
         );
         next.sort_unstable();
         if before.writer != NONE {
@@ -158,7 +164,8 @@ impl Scene<'_, '_> {
         lookup: &Lookup,
         findings: &mut Findings,
     ) {
-        let Some(version) = lookup.get(value).map(|version| &versions.list[version as usize]) else {
+        let Some(version) = lookup.get(value).map(|version| &versions.list[version as usize])
+        else {
             return;
         };
         let happened = version.writer != NONE || version.intermediate != NONE;
@@ -209,7 +216,14 @@ impl Scene<'_, '_> {
 }
 
 /// Why one transaction precedes another, of a kind and on a key, with `a` and `b` for their names.
-pub fn explain(txns: &Txns, from: u32, to: u32, kind: u32, key: u32, names: (&str, &str)) -> Option<String> {
+pub fn explain(
+    txns: &Txns,
+    from: u32,
+    to: u32,
+    kind: u32,
+    key: u32,
+    names: (&str, &str),
+) -> Option<String> {
     let (a, b) = names;
     let name = txns.key(key);
     let mops = |txn: u32| txns.mops_of(txn).iter().filter(move |mop| mop.key() == key);

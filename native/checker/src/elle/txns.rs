@@ -90,7 +90,9 @@ impl Dialect {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotTxns {
     /// The value of an operation is no list.
-    #[error("record {index}: the value {value} of :{f} is no transaction, which is a list of [f key value]")]
+    #[error(
+        "record {index}: the value {value} of :{f} is no transaction, which is a list of [f key value]"
+    )]
     NotATxn {
         /// Position of the record.
         index: u64,
@@ -196,7 +198,9 @@ impl<'h> Txns<'h> {
             }
         }
         let keys = keys.into_values();
-        for (what, count, max) in [("keys", keys.len(), KEYS_MAX), ("reads and writes", mops.len(), MOPS_MAX)] {
+        for (what, count, max) in
+            [("keys", keys.len(), KEYS_MAX), ("reads and writes", mops.len(), MOPS_MAX)]
+        {
             if count >= max as usize {
                 return Err(NotTxns::TooMany { what, max });
             }
@@ -218,7 +222,8 @@ impl<'h> Txns<'h> {
     /// What a transaction read and wrote, in order.
     pub fn mops_of(&self, txn: u32) -> &[Mop<'h>] {
         let start = self.list[txn as usize].mop_start as usize;
-        let end = self.list.get(txn as usize + 1).map_or(self.mops.len(), |next| next.mop_start as usize);
+        let end =
+            self.list.get(txn as usize + 1).map_or(self.mops.len(), |next| next.mop_start as usize);
         &self.mops[start..end]
     }
 
@@ -296,7 +301,9 @@ fn mop(item: &Value, dialect: Dialect, index: u64) -> Result<(bool, &Value, &Val
 fn unknown(item: &Value, name: Option<&str>, dialect: Dialect, index: u64) -> NotTxns {
     let (other, checker) = dialect.other();
     let hint = match name {
-        Some(name) if name == other.write() => format!("; the checker for such histories is {checker}"),
+        Some(name) if name == other.write() => {
+            format!("; the checker for such histories is {checker}")
+        }
         _ => String::new(),
     };
     NotTxns::UnknownMop { index, mop: shown(item), write: dialect.write(), hint }

@@ -100,11 +100,15 @@ impl<'h> Versions<'h> {
         lookup.clear();
         versions.version(&NIL_VALUE, lookup);
         let numbers = txns.mops_of_key(key);
-        for group in numbers.chunk_by(|a, b| txns.mops[*a as usize].txn == txns.mops[*b as usize].txn) {
+        for group in
+            numbers.chunk_by(|a, b| txns.mops[*a as usize].txn == txns.mops[*b as usize].txn)
+        {
             versions.writes(txns, group, lookup);
         }
         let mut at = 0;
-        for group in numbers.chunk_by(|a, b| txns.mops[*a as usize].txn == txns.mops[*b as usize].txn) {
+        for group in
+            numbers.chunk_by(|a, b| txns.mops[*a as usize].txn == txns.mops[*b as usize].txn)
+        {
             let first = &txns.mops[group[0] as usize];
             let outcome = txns.outcome(first);
             if outcome == OpType::Fail {
@@ -232,7 +236,11 @@ fn circle(version_count: u32, order: &[(u32, u32)]) -> Option<Vec<u32>> {
     found.members().into_iter().next()
 }
 
-fn by_given_order(accesses: &[Access], txns: &Txns, given: &FxHashMap<u64, i64>) -> Vec<(u32, u32)> {
+fn by_given_order(
+    accesses: &[Access],
+    txns: &Txns,
+    given: &FxHashMap<u64, i64>,
+) -> Vec<(u32, u32)> {
     let mut writes: Vec<(Option<i64>, u32)> = accesses
         .iter()
         .filter(|access| access.write != NONE)

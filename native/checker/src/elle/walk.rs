@@ -122,7 +122,10 @@ pub fn closing(graph: &Graph, base: u32, parts: &Components, mut edges: Vec<Hop>
                 }
             }
         }
-        let hits = batch.iter().enumerate().filter(|(bit, hop)| masks[part(hop.from) as usize] >> bit & 1 == 1);
+        let hits = batch
+            .iter()
+            .enumerate()
+            .filter(|(bit, hop)| masks[part(hop.from) as usize] >> bit & 1 == 1);
         let hits: Vec<Hop> = hits.map(|(_, hop)| *hop).collect();
         if !hits.is_empty() {
             return hits;
