@@ -1,7 +1,7 @@
 //! Time of `list-append` and `rw-register` by shape and size: `cargo bench -p fuzz_dist_checker --bench elle`.
 //!
 //! Histories come from a seed: clients run transactions against a store that is strictly serializable, or
-//! one whose transactions read each key at another moment (read committed, dense with anomalies). Times are
+//! one with stale reads or with snapshots (dense with anomalies). Times are
 //! those of the check alone. Arguments choose shapes by a part of their name; sizes above
 //! `FUZZ_DIST_BENCH_MAX` transactions (default a million) are left out; `FUZZ_DIST_BENCH_EDN` names a folder
 //! into which the histories are written, for measuring the whole program.
@@ -25,12 +25,22 @@ impl Random {
     }
 }
 
+/// How a store treats transactions.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    /// Each takes effect at once.
+    Serial,
+    /// Each read may see an older state of its key.
+    Stale,
+    /// Reads see the state at the beginning; of two that write the same key, one fails.
+    Snapshot,
+}
+
 #[derive(Clone, Copy)]
 struct Shape {
     name: &'static str,
     lists: bool,
-    /// Reads see each key at a moment of its own.
-    read_committed: bool,
+    store: Kind,
     options: &'static str,
 }
 
@@ -38,114 +48,143 @@ const SHAPES: &[Shape] = &[
     Shape {
         name: "list-append, strict-serializable",
         lists: true,
-        read_committed: false,
+        store: Kind::Serial,
         options: "{}",
     },
-    Shape { name: "list-append, read committed", lists: true, read_committed: true, options: "{}" },
+    Shape { name: "list-append, stale reads", lists: true, store: Kind::Stale, options: "{}" },
+    Shape { name: "list-append, write skew", lists: true, store: Kind::Snapshot, options: "{}" },
+    Shape {
+        name: "list-append, snapshot isolation",
+        lists: true,
+        store: Kind::Snapshot,
+        options: r#"{"consistency-model": "strong-snapshot-isolation"}"#,
+    },
     Shape {
         name: "rw-register, sequential keys",
         lists: false,
-        read_committed: false,
+        store: Kind::Serial,
         options: r#"{"consistency-model": "serializable", "sequential-keys": true}"#,
     },
     Shape {
         name: "rw-register, linearizable keys",
         lists: false,
-        read_committed: false,
+        store: Kind::Serial,
         options: r#"{"linearizable-keys": true, "wfr-keys": true}"#,
     },
 ];
 
 const PROCESSES: usize = 20;
 const ACTIVE_KEYS: u64 = 10;
-const WRITES_PER_KEY: usize = 100;
+const WRITES_PER_KEY: i64 = 100;
 
-/// What a store holds of one key: every version, shared between reads.
-#[derive(Default, Clone)]
-struct Cell {
-    written: Vec<Value>,
-}
-
+/// Every version of every key, and the keys in use.
 struct Store {
-    cells: Vec<Cell>,
+    written: Vec<Vec<Value>>,
     active: Vec<usize>,
+    next_value: Vec<i64>,
 }
 
 impl Store {
-    fn write(&mut self, slot: usize) -> (usize, Value) {
-        let mut key = self.active[slot];
-        if self.cells[key].written.len() >= WRITES_PER_KEY {
-            key = self.cells.len();
-            self.cells.push(Cell::default());
-            self.active[slot] = key;
+    fn key(&mut self, slot: usize) -> usize {
+        let key = self.active[slot];
+        if self.next_value[key] < WRITES_PER_KEY {
+            return key;
         }
-        let value = Value::Int(self.cells[key].written.len() as i64 + 1);
-        self.cells[key].written.push(value.clone());
-        (key, value)
+        self.active[slot] = self.written.len();
+        self.written.push(Vec::new());
+        self.next_value.push(0);
+        self.active[slot]
     }
+}
 
-    fn read(&self, key: usize, version: usize, lists: bool) -> Value {
-        let written = &self.cells[key].written[..version];
-        match lists {
-            true => Value::list(written),
-            false => written.last().cloned().unwrap_or(Value::Nil),
-        }
-    }
+/// A transaction in progress: its result, its writes, and the versions that it began with.
+struct Open {
+    mops: Vec<(bool, usize, Value)>,
+    seen: Vec<(usize, usize)>,
 }
 
 fn history(shape: Shape, txn_count: usize) -> History {
     let mut random = Random(7);
+    let keys = ACTIVE_KEYS as usize;
     let mut store = Store {
-        cells: vec![Cell::default(); ACTIVE_KEYS as usize],
-        active: (0..ACTIVE_KEYS as usize).collect(),
+        written: vec![Vec::new(); keys],
+        active: (0..keys).collect(),
+        next_value: vec![0; keys],
     };
-    let (f, read, write) =
-        (Sym::new("txn"), Value::sym("r"), Value::sym(if shape.lists { "append" } else { "w" }));
+    let f = Sym::new("txn");
+    let names = (Value::sym("r"), Value::sym(if shape.lists { "append" } else { "w" }));
+    let value = |mops: &[(bool, usize, Value)]| {
+        let mop = |(write, key, value): &(bool, usize, Value)| {
+            let name = if *write { &names.1 } else { &names.0 };
+            Value::list(vec![name.clone(), Value::Int(*key as i64), value.clone()])
+        };
+        Value::list(mops.iter().map(mop).collect::<Vec<_>>())
+    };
     let mut ops: Vec<Op> = Vec::with_capacity(txn_count * 2);
-    let mut open: Vec<Option<Value>> = vec![None; PROCESSES];
+    let mut open: Vec<Option<Open>> = (0..PROCESSES).map(|_| None).collect();
     let (mut begun, mut ended) = (0, 0);
     while ended < txn_count {
         let process = random.below(PROCESSES as u64) as usize;
-        let op = |op_type, value, at: usize| {
-            Op::new(at as i64 * 10_000, Process::Client(process as i64), op_type, f, value)
-        };
-        if let Some(done) = open[process].take() {
-            let at = ops.len();
-            ops.push(op(OpType::Ok, done, at));
+        let at = ops.len() as i64 * 10_000;
+        let op = |op_type, value| Op::new(at, Process::Client(process as i64), op_type, f, value);
+        if let Some(mut txn) = open[process].take() {
             ended += 1;
+            let done = perform(shape, &mut store, &mut random, &mut txn);
+            let op_type = if done { OpType::Ok } else { OpType::Fail };
+            ops.push(op(op_type, value(&txn.mops)));
         } else if begun < txn_count {
             begun += 1;
-            let mut asked = Vec::new();
-            let mut done = Vec::new();
+            let mut txn = Open { mops: Vec::new(), seen: Vec::new() };
             for _ in 0..1 + random.below(4) {
                 // Exponential: each key twice as likely as the one before.
-                let slot =
-                    (63 - (random.below((1 << ACTIVE_KEYS) - 1) + 1).leading_zeros()) as usize;
+                let slot = (random.below((1 << ACTIVE_KEYS) - 1) + 1).ilog2() as usize;
+                let key = store.key(slot);
                 if random.below(2) == 0 {
-                    let (key, value) = store.write(slot);
-                    let mop = Value::list(vec![write.clone(), Value::Int(key as i64), value]);
-                    asked.push(mop.clone());
-                    done.push(mop);
+                    store.next_value[key] += 1;
+                    txn.mops.push((true, key, Value::Int(store.next_value[key])));
                 } else {
-                    let key = store.active[slot];
-                    let newest = store.cells[key].written.len();
-                    // Not what the transaction itself wrote before: that would be internal.
-                    let own = done.iter().any(|mop: &Value| {
-                        mop.items().is_some_and(|mop| mop[1] == Value::Int(key as i64))
-                    });
-                    let back =
-                        if shape.read_committed && !own { random.below(4) as usize } else { 0 };
-                    let result = store.read(key, newest.saturating_sub(back), shape.lists);
-                    asked.push(Value::list(vec![read.clone(), Value::Int(key as i64), Value::Nil]));
-                    done.push(Value::list(vec![read.clone(), Value::Int(key as i64), result]));
+                    txn.mops.push((false, key, Value::Nil));
                 }
+                txn.seen.push((key, store.written[key].len()));
             }
-            let at = ops.len();
-            ops.push(op(OpType::Invoke, Value::list(asked), at));
-            open[process] = Some(Value::list(done));
+            ops.push(op(OpType::Invoke, value(&txn.mops)));
+            open[process] = Some(txn);
         }
     }
     History::new(ops).unwrap_or_default()
+}
+
+/// Fills in what was read and takes over what was written; whether the transaction succeeded.
+fn perform(shape: Shape, store: &mut Store, random: &mut Random, txn: &mut Open) -> bool {
+    let mut view: Vec<(usize, Vec<Value>)> = Vec::new();
+    for (key, begun_with) in &txn.seen {
+        let now = store.written[*key].len();
+        let writes = txn.mops.iter().any(|(write, k, _)| *write && k == key);
+        let length = match shape.store {
+            Kind::Serial => now,
+            // A stale update would be lost; this is about reads.
+            Kind::Stale if writes => now,
+            Kind::Stale => now.saturating_sub(random.below(3) as usize),
+            Kind::Snapshot if writes && *begun_with != now => return false,
+            Kind::Snapshot => *begun_with,
+        };
+        if !view.iter().any(|(k, _)| k == key) {
+            view.push((*key, store.written[*key][..length].to_vec()));
+        }
+    }
+    for (write, key, value) in &mut txn.mops {
+        let Some((_, seen)) = view.iter_mut().find(|(k, _)| k == key) else { continue };
+        if *write {
+            seen.push(value.clone());
+            store.written[*key].push(value.clone());
+        } else {
+            *value = match shape.lists {
+                true => Value::list(seen.clone()),
+                false => seen.last().cloned().unwrap_or(Value::Nil),
+            };
+        }
+    }
+    true
 }
 
 fn main() {
