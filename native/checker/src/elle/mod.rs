@@ -231,7 +231,7 @@ impl Elle {
     fn infer(&self, history: &History, meter: &Meter) -> Result<result::Inferred, Stop> {
         let txns = Txns::new(history, self.dialect)?;
         meter.check_time()?;
-        let (mut edges, mut findings) = self.dependencies(&txns)?;
+        let (mut edges, mut findings) = self.dependencies(&txns, meter)?;
         meter.check_time()?;
         let edge_count = edges.list.len() as u64;
         let is_related = orders::link(&txns, self.order, &mut edges);
@@ -264,16 +264,17 @@ impl Elle {
     }
 
     /// Dependencies and anomalies of every key; parts of the keys at the same time.
-    fn dependencies(&self, txns: &Txns) -> Result<(Edges, Findings), NotTxns> {
+    fn dependencies(&self, txns: &Txns, meter: &Meter) -> Result<(Edges, Findings), Stop> {
         const KEYS_AT_ONCE: usize = 16;
         let txn_count = txns.list.len() as u32;
         let key_count = txns.key_count() as usize;
         let next = AtomicUsize::new(0);
-        let work = || -> Result<(Edges, Findings), NotTxns> {
+        let work = || -> Result<(Edges, Findings), Stop> {
             let mut edges = Edges { vertex_count: txn_count, list: Vec::new() };
             let mut findings = Findings::default();
             let mut lookup = Lookup::default();
             loop {
+                meter.check_time()?;
                 let begin = next.fetch_add(KEYS_AT_ONCE, Ordering::Relaxed);
                 if begin >= key_count {
                     return Ok((edges, findings));
@@ -307,7 +308,7 @@ impl Elle {
                     Err(panic) => std::panic::resume_unwind(panic),
                 }
             }
-            parts.into_iter().collect::<Result<Vec<_>, NotTxns>>()
+            parts.into_iter().collect::<Result<Vec<_>, Stop>>()
         })?;
         // Which thread took which key is chance; the order of evidence should not be.
         let (mut edges, mut findings) = parts.pop().unwrap_or_default();
