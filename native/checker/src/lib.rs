@@ -59,7 +59,6 @@ type Build = fn(&fuzz_dist_core::spec::Options) -> Result<Box<dyn Checker>, Opti
 /// Every checker with how it is built; [`catalogue`] is the part for people.
 const ALL: &[(CheckerInfo, Build)] = &[
     (linearizable::INFO, |options| Ok(Box::new(linearizable::build(options)?))),
-    (list_append::INFO, |options| Ok(Box::new(list_append::build(options)?))),
     (set_full::INFO, |options| Ok(Box::new(set_full::build(options)?))),
     (pn_counter::INFO, |options| Ok(Box::new(pn_counter::build(options)?))),
     (set::INFO, |options| Ok(Box::new(set::build(options)?))),

@@ -143,7 +143,7 @@ fn recorded_verdicts_of_elle_are_ours() {
             continue;
         }
         if expected.contains("anomalies=[") {
-            let (anomalies, not) = (told(&result, "anomaly_types"), told(&result, "not"));
+            let (anomalies, not) = (told(&result, "anomaly-types"), told(&result, "not"));
             let wanted = names(part(expected, "anomalies=["));
             if anomalies != wanted {
                 wrong.push(format!("{file}: {anomalies:?} instead of {wanted:?}"));
@@ -154,7 +154,7 @@ fn recorded_verdicts_of_elle_are_ours() {
             }
         }
         if file == "elle/si-without-g-single.edn" {
-            assert_eq!(told(&result, "anomaly_types"), ["G2-item"]);
+            assert_eq!(told(&result, "anomaly-types"), ["G2-item"]);
             assert_eq!(told(&result, "not"), ["repeatable-read"]);
         }
         if file == "elle/huge-scc.edn" {

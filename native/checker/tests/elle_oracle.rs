@@ -382,7 +382,7 @@ fn names_of_cycles_are_those_of_all_simple_cycles() {
         for (model, time) in [("serializable", false), ("strict-serializable", true)] {
             let result = check("list-append", json!({ "consistency-model": model }), &history);
             // An order that contradicts itself has no definition to compare with.
-            let told: BTreeSet<&'static str> = result.details["anomaly_types"]
+            let told: BTreeSet<&'static str> = result.details["anomaly-types"]
                 .as_array()
                 .into_iter()
                 .flatten()

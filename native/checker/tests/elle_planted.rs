@@ -101,7 +101,7 @@ fn expect(checker: &str, name: &str, mut options: Json, text: &str, not: &[&str]
     let history = around(text, lists);
     let result = check(checker, options, &history);
     assert_eq!(result.verdict, Verdict::Invalid, "{name}: {}", result.reason);
-    assert_eq!(result.details["anomaly_types"], json!([name]), "{name}: {result:#?}");
+    assert_eq!(result.details["anomaly-types"], json!([name]), "{name}: {result:#?}");
     assert_eq!(result.details["not"], json!(not), "{name}");
     let anomaly = &result.anomalies[0];
     assert_eq!(anomaly.name, name);

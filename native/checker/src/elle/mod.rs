@@ -48,6 +48,11 @@ const CONSISTENCY_MODEL: OptionInfo = OptionInfo {
             snapshot-isolation, repeatable-read, read-committed, read-uncommitted, and every other of \
             Elle's, also with strong-session- and strong-",
 };
+const CONSISTENCY_MODELS: OptionInfo = OptionInfo {
+    name: "consistency-models",
+    default: "strict-serializable",
+    about: "the same, under the name that Elle has for it",
+};
 const ANOMALIES: OptionInfo = OptionInfo {
     name: "anomalies",
     default: "none",
@@ -64,7 +69,7 @@ pub const LIST_APPEND: CheckerInfo = CheckerInfo {
             and -realtime), beside G1a, G1b, lost-update, internal, incompatible-order, \
             duplicate-elements, dirty-update, future-read and garbage-read. Each value is appended to a \
             key once. Exact and linear; nothing to relate is unknown.",
-    options: &[CONSISTENCY_MODEL, ANOMALIES],
+    options: &[CONSISTENCY_MODEL, CONSISTENCY_MODELS, ANOMALIES],
 };
 
 /// What people read about `rw-register`.
@@ -77,6 +82,7 @@ pub const RW_REGISTER: CheckerInfo = CheckerInfo {
             history.",
     options: &[
         CONSISTENCY_MODEL,
+        CONSISTENCY_MODELS,
         ANOMALIES,
         OptionInfo {
             name: "sequential-keys",
@@ -195,14 +201,16 @@ impl Elle {
             let given = serde_json::Value::from(name);
             reader.bad(option, &given, &expected, hint)
         };
-        let names = words(reader, "consistency-model")?;
+        let option = match reader.raw(CONSISTENCY_MODEL.name) {
+            Some(_) => CONSISTENCY_MODEL.name,
+            None => CONSISTENCY_MODELS.name,
+        };
+        let names = words(reader, option)?;
         let names = names.unwrap_or_else(|| vec!["strict-serializable".to_owned()]);
         let mut models = Vec::new();
         for name in &names {
             let model = lattice.model(name);
-            models.push(
-                model.ok_or_else(|| unknown("consistency-model", name, lattice.model_names()))?,
-            );
+            models.push(model.ok_or_else(|| unknown(option, name, lattice.model_names()))?);
         }
         let mut anomalies = Vec::new();
         for name in &words(reader, "anomalies")?.unwrap_or_default() {

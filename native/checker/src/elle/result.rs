@@ -81,11 +81,11 @@ impl Inferred {
         let tolerated: Vec<&str> =
             found.iter().copied().filter(|name| !bad.contains(name) && *name != EMPTY).collect();
         result.details = json!({
-            "consistency_models": elle.models.iter().map(|model| friendly(model)).collect::<Names>(),
-            "anomaly_types": told,
+            "consistency-models": elle.models.iter().map(|model| friendly(model)).collect::<Names>(),
+            "anomaly-types": told,
             "not": boundary.not,
-            "also_not": boundary.also_not,
-            "tolerated_anomaly_types": tolerated,
+            "also-not": boundary.also_not,
+            "tolerated-anomaly-types": tolerated,
             "cycles": cycles,
         });
         result.anomalies = self.anomalies(&bad);
