@@ -10,6 +10,7 @@ mod budget;
 mod compose;
 pub mod counter;
 mod elements;
+pub mod elle;
 mod independent;
 pub mod linearizable;
 pub mod list_append;
@@ -58,7 +59,6 @@ type Build = fn(&fuzz_dist_core::spec::Options) -> Result<Box<dyn Checker>, Opti
 /// Every checker with how it is built; [`catalogue`] is the part for people.
 const ALL: &[(CheckerInfo, Build)] = &[
     (linearizable::INFO, |options| Ok(Box::new(linearizable::build(options)?))),
-    (list_append::INFO, |options| Ok(Box::new(list_append::build(options)?))),
     (set_full::INFO, |options| Ok(Box::new(set_full::build(options)?))),
     (pn_counter::INFO, |options| Ok(Box::new(pn_counter::build(options)?))),
     (set::INFO, |options| Ok(Box::new(set::build(options)?))),
@@ -68,6 +68,8 @@ const ALL: &[(CheckerInfo, Build)] = &[
     (unique_ids::INFO, |options| Ok(Box::new(unique_ids::build(options)?))),
     (bank::INFO, |options| Ok(Box::new(bank::build(options)?))),
     (long_fork::INFO, |options| Ok(Box::new(long_fork::build(options)?))),
+    (elle::LIST_APPEND, |options| Ok(Box::new(elle::build_list_append(options)?))),
+    (elle::RW_REGISTER, |options| Ok(Box::new(elle::build_rw_register(options)?))),
     (registry::INFO, |options| Ok(Box::new(registry::build(options)?))),
     (stats::STATS, |options| Ok(Box::new(stats::build_stats(options)?))),
     (stats::EXCEPTIONS, |options| Ok(Box::new(stats::build_exceptions(options)?))),
