@@ -13,7 +13,6 @@ mod elements;
 pub mod elle;
 mod independent;
 pub mod linearizable;
-pub mod list_append;
 pub mod long_fork;
 mod numbering;
 mod options;

@@ -4,7 +4,7 @@
 //! anomalies), every history there for these checkers is checked. Without it nothing is: the corpus is not
 //! ours to keep.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -5,7 +5,7 @@
 //! is left unknown, so both must agree exactly; for registers, what is called invalid must be. The oracle for
 //! names lists every simple cycle of the dependencies as Adya defines them.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

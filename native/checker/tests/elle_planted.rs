@@ -3,7 +3,7 @@
 //! Each is small and holds nothing worse than its name; the long history is strictly serializable by
 //! construction. What is found must be exactly what was planted.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
