@@ -135,12 +135,12 @@ fn success() {
 
 #[test]
 fn a_failure_of_the_analysis() {
-    // As late as anything of ours can fail. Crashes of checkers are caught by themselves.
+    // As late as anything can fail. Crashes of checkers are caught by themselves.
     let (live, code, said) = leave("failed analysis", |live, _| {
         fs::create_dir(live.run_dir().join("history.edn")).unwrap();
         live.kill(live.core_pid(), Signal::SIGINT);
     });
-    assert_eq!(code, Ok(255), "{said}");
+    assert_eq!(code, Ok(254), "{said}");
     assert!(said.contains("history.edn"), "{said}");
     fs::remove_dir(live.run_dir().join("history.edn")).unwrap();
     live.assert_analysable();

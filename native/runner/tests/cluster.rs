@@ -378,7 +378,8 @@ fn what_does_not_become_ready_is_explained() {
     );
 
     let silent = Bench::failure(command(&["sleep", "600"]), Duration::from_millis(500));
-    assert!(silent.contains("has not registered the name n1@127.0.0.1"), "{silent}");
+    // All of them are silent; whichever is looked at when the time is up is named.
+    assert!(silent.contains("has not registered the name n"), "{silent}");
     assert!(silent.contains("output.log is empty"), "{silent}");
 
     let nameless = spec(|spec| {
