@@ -173,9 +173,10 @@ pub struct RunReference {
     /// A run: its folder, `latest`, a test's name, or `TEST/latest`.
     #[arg(value_name = "RUN")]
     pub run: String,
-    /// Folder in which runs are stored.
-    #[arg(long, value_name = "FOLDER", default_value = "store")]
-    pub store: PathBuf,
+    /// Folder in which runs are stored; `store` by default. A replay goes into it too, or else into the
+    /// one that the run is in.
+    #[arg(long, value_name = "FOLDER")]
+    pub store: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -9,27 +9,32 @@ use crate::args::ReplayArgs;
 use crate::commands::{run, runs, schedule_file};
 use crate::output::CliError;
 
-/// Runs it again; the new run goes into the store that the old one is in.
+/// Runs it again; the new run goes into the store that was given, or that the old one is in.
 pub fn run(args: &ReplayArgs, no_color: bool) -> Result<u8, CliError> {
     let dir = runs::find(&args.run)?;
     let mut spec = spec::load(&dir.spec()).map_err(CliError::input)?.spec;
     // The faults of the run stand in its own schedule, whatever file they came from.
     spec.nemesis.schedule = None;
-    if let Some(store) = store_of(&dir, &spec.name, &args.run.store).to_str() {
+    if let Some(store) = store_of(&dir, &spec.name, args.run.store.as_deref()).to_str() {
         spec.store = store.to_owned();
     }
     let schedule = schedule_file::load(&dir.schedule(), &spec)?;
     run::execute(spec, Some(schedule), &args.output, no_color)
 }
 
-/// The store that the run is in, as it was given where that is the same folder; for a run that was moved out of
-/// its store, the one given.
-fn store_of(run: &RunDir, test: &str, given: &Path) -> PathBuf {
+/// The store that was given; else that of the run; else, for a run that was moved out of its store, the
+/// default.
+fn store_of(run: &RunDir, test: &str, given: Option<&Path>) -> PathBuf {
+    if let Some(given) = given {
+        return given.to_owned();
+    }
     let of_test = run.path().parent().filter(|folder| folder.ends_with(test));
-    let Some(store) = of_test.and_then(Path::parent) else { return given.to_owned() };
-    let same =
-        given.canonicalize().is_ok_and(|given| store.canonicalize().is_ok_and(|s| s == given));
-    if same { given.to_owned() } else { store.to_owned() }
+    let default = Path::new(runs::STORE);
+    let Some(store) = of_test.and_then(Path::parent) else { return default.to_owned() };
+    let same = default
+        .canonicalize()
+        .is_ok_and(|default| store.canonicalize().is_ok_and(|s| s == default));
+    if same { default.to_owned() } else { store.to_owned() }
 }
 
 #[cfg(test)]
@@ -39,14 +44,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replay_goes_where_its_run_is() {
+    fn a_replay_goes_where_it_is_told_or_where_its_run_is() {
         let scratch = tempfile::tempdir().unwrap();
         let store = scratch.path().join("my store");
         let run = RunDir::at(store.join("t/1"));
         std::fs::create_dir_all(run.path()).unwrap();
-        assert_eq!(store_of(&run, "t", Path::new("store")), store);
-        let roundabout = store.join("../my store");
-        assert_eq!(store_of(&run, "t", &roundabout), roundabout);
-        assert_eq!(store_of(&run, "other", Path::new("store")), Path::new("store"));
+        assert_eq!(store_of(&run, "t", None), store);
+        let other = Path::new("elsewhere");
+        assert_eq!(store_of(&run, "t", Some(other)), other);
+        assert_eq!(store_of(&run, "other", None), Path::new("store"));
     }
 }

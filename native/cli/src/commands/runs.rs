@@ -8,9 +8,13 @@ use fuzz_dist_core::store::{RunDir, find_run};
 use crate::args::RunReference;
 use crate::output::{self, CliError};
 
+/// Where runs are stored when nothing else is said.
+pub const STORE: &str = "store";
+
 /// The run that was meant.
 pub fn find(reference: &RunReference) -> Result<RunDir, CliError> {
-    find_run(&reference.store, &reference.run).map_err(CliError::input)
+    let store = reference.store.as_deref().unwrap_or(Path::new(STORE));
+    find_run(store, &reference.run).map_err(CliError::input)
 }
 
 /// A history in a file or on standard input (`-`), its format recognised; notices go to people.

@@ -4,6 +4,7 @@
 //! compared here, with the types' own output as the list of what may be there.
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 
 use fuzz_dist_core::fault::{BoundaryRef, Fault, FaultKind, FaultSchedule, Resolved, Target, Zone};
@@ -14,16 +15,19 @@ use serde_json::Value as Json;
 use crate::output::CliError;
 
 /// More than any schedule needs.
-const BYTES_MAX: u64 = 256 << 20;
+const BYTES_MAX: u64 = 64 << 20;
 
 /// Reads and validates a schedule for the nodes and ports of `spec`.
 pub fn load(file: &Path, spec: &Spec) -> Result<FaultSchedule, CliError> {
     let refused = |what: String| CliError::Input(format!("{}: {what}", file.display()));
-    let length = std::fs::metadata(file).map_err(|error| refused(words(&error)))?.len();
-    if length > BYTES_MAX {
+    let mut bytes = Vec::new();
+    // Not by the length that the file system tells: a device has none, and no end either.
+    std::fs::File::open(file)
+        .and_then(|open| open.take(BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| refused(words(&error)))?;
+    if bytes.len() as u64 > BYTES_MAX {
         return Err(refused(format!("is longer than {} MiB: no schedule", BYTES_MAX >> 20)));
     }
-    let bytes = std::fs::read(file).map_err(|error| refused(words(&error)))?;
     let schedule = parse(&bytes).map_err(refused)?;
     let ports: Vec<String> = spec.cluster.ports.iter().map(|port| port.name.clone()).collect();
     fuzz_dist_schedule::validate(&schedule, &spec.nodes.names(), &ports)
