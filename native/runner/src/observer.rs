@@ -5,7 +5,7 @@
 
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::sync::lock;
@@ -63,22 +63,6 @@ impl Observations {
     pub fn wait(&self, timeout: Duration) {
         let all = self.lock();
         drop(self.inner.1.wait_timeout(all, timeout));
-    }
-
-    /// Waits until a sighting since then fits, at most until the deadline.
-    pub fn wait_for(
-        &self,
-        time_ns: u64,
-        deadline: Instant,
-        fits: impl Fn(&Sighting) -> bool,
-    ) -> Option<Sighting> {
-        loop {
-            if let Some(found) = self.since(time_ns, &fits).into_iter().next() {
-                return Some(found);
-            }
-            let left = deadline.checked_duration_since(Instant::now())?;
-            self.wait(left.min(Duration::from_millis(50)));
-        }
     }
 }
 
