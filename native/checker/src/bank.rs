@@ -101,7 +101,13 @@ impl Bank {
                         format!("process {} at record {place}: {text}: {}", op.process, op.value);
                     let invoke = history.pair(place);
                     let ops = invoke.into_iter().chain([place]).map(|i| i as u64).collect();
-                    anomalies.push(Anomaly { name: kind.into(), key: None, text, ops });
+                    anomalies.push(Anomaly {
+                        name: kind.into(),
+                        key: None,
+                        text,
+                        ops,
+                        ..Anomaly::default()
+                    });
                 }
             }
         }

@@ -99,8 +99,7 @@ fn walk(history: &History) -> Result<(u64, Vec<Anomaly>), String> {
                              possible",
                             op.process
                         ),
-                        ops: pair.into_iter().chain([position]).map(|i| i as u64).collect(),
-                    });
+                        ops: pair.into_iter().chain([position]).map(|i| i as u64).collect(), ..Anomaly::default() });
                 }
             }
             ("add" | "read", _) => {

@@ -96,6 +96,7 @@ pub(crate) fn about(name: &str, element: &Value, text: String, ops: &[u32]) -> A
         key: Some(element.to_string()),
         text,
         ops: ops.iter().filter(|op| **op != NONE).map(|op| u64::from(*op)).collect(),
+        ..Anomaly::default()
     }
 }
 

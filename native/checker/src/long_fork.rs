@@ -157,7 +157,13 @@ impl LongFork {
                         value(b_index)
                     );
                     let ops = vec![*a_index, *b_index];
-                    anomalies.push(Anomaly { name: "long-fork".into(), key: None, text, ops });
+                    anomalies.push(Anomaly {
+                        name: "long-fork".into(),
+                        key: None,
+                        text,
+                        ops,
+                        ..Anomaly::default()
+                    });
                 }
             }
         }

@@ -354,7 +354,7 @@ fn suspects(counter: &Counter, offset: i128) -> Vec<&Add> {
 impl Findings {
     fn add(&mut self, name: &str, text: String, ops: Vec<u64>) {
         self.anomaly_count += 1;
-        let anomaly = Anomaly { name: name.into(), key: None, text, ops };
+        let anomaly = Anomaly { name: name.into(), key: None, text, ops, ..Anomaly::default() };
         if name.starts_with("final") {
             // What did not converge tells most.
             self.anomalies.insert(0, anomaly);

@@ -104,8 +104,7 @@ fn check_queue(history: &History) -> CheckResult {
                              never enqueued by then, or taken before",
                             op.process, op.value
                         ),
-                        ops: pair.into_iter().chain([position]).map(|i| i as u64).collect(),
-                    });
+                        ops: pair.into_iter().chain([position]).map(|i| i as u64).collect(), ..Anomaly::default() });
                 }
             }
             ("enqueue" | "dequeue", _) => {}
@@ -226,6 +225,7 @@ impl TotalQueue {
                     key: Some(value.to_string()),
                     text: format!("{value} {text}"),
                     ops: [flow.put_at, flow.taken_at].into_iter().flatten().collect(),
+                    ..Anomaly::default()
                 });
             }
         }

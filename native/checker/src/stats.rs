@@ -151,6 +151,7 @@ impl Checker for UnhandledExceptions {
                 key: None,
                 text: format!("{class}: {count} times, for example record {example}"),
                 ops: vec![example.index],
+                ..Anomaly::default()
             });
         }
         result.elapsed_ms = meter.elapsed_ms();

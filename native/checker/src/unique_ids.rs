@@ -81,6 +81,7 @@ impl Checker for UniqueIds {
                 key: Some(value.to_string()),
                 text: format!("{value} was given out {} times", ops.len()),
                 ops,
+                ..Anomaly::default()
             });
         }
         result.elapsed_ms = meter.elapsed_ms();

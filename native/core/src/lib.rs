@@ -24,4 +24,4 @@ pub use history::History;
 pub use op::{Op, OpType, Process};
 pub use sym::Sym;
 pub use value::Value;
-pub use verdict::{Anomaly, CheckResult, Verdict};
+pub use verdict::{Anomaly, CheckResult, Edge, Verdict};

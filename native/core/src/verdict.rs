@@ -62,6 +62,25 @@ pub struct Anomaly {
     pub text: String,
     /// Positions in the checked history of the records that show it, smallest useful set first.
     pub ops: Vec<u64>,
+    /// For a cycle or a chain: its edges in order, each from one of `ops` to another.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub edges: Vec<Edge>,
+    /// Where an order was sought: the longest one that still holds, as positions of invocations.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub longest_order: Vec<u64>,
+}
+
+/// Why one operation comes before another.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Edge {
+    /// Position of the earlier operation's record.
+    pub from: u64,
+    /// Position of the later one's.
+    pub to: u64,
+    /// The kind of dependency: `ww`, `wr`, `rw`, `process`, `realtime`, `session`, `reads-from` …
+    pub kind: String,
+    /// The reason, in words.
+    pub why: String,
 }
 
 /// The answer of one checker, or of several composed.

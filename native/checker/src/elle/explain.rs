@@ -41,7 +41,13 @@ pub fn anomaly(txns: &Txns, dialect: Dialect, name: &str, cycle: &Cycle) -> Anom
         text.push_str(&format!("  … and {} more steps\n", steps.len() - STEPS_SHOWN));
     }
     let about: Vec<u32> = steps.iter().map(|step| step.from).collect();
-    Anomaly { name: name.to_owned(), key: None, text, ops: txns.records(&about) }
+    Anomaly {
+        name: name.to_owned(),
+        key: None,
+        text,
+        ops: txns.records(&about),
+        ..Anomaly::default()
+    }
 }
 
 /// `T1 -ww→ T2 -rw→ T1`.

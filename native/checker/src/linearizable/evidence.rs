@@ -37,7 +37,13 @@ pub fn anomaly(
     others.sort_unstable();
     ops.extend(others);
     ops.retain(|position| *position != u64::from(NEVER));
-    Anomaly { name: "nonlinearizable".into(), key: subject.key().map(Value::to_string), text, ops }
+    Anomaly {
+        name: "nonlinearizable".into(),
+        key: subject.key().map(Value::to_string),
+        text,
+        ops,
+        ..Anomaly::default()
+    }
 }
 
 fn process(subject: &dyn Subject, call: usize) -> String {

@@ -107,7 +107,13 @@ impl Findings {
     fn add(&mut self, name: &str, key: &Value, text: String, ops: Vec<u64>) {
         self.count += 1;
         if self.anomalies.len() < ANOMALIES_MAX {
-            let anomaly = Anomaly { name: name.into(), key: Some(key.to_string()), text, ops };
+            let anomaly = Anomaly {
+                name: name.into(),
+                key: Some(key.to_string()),
+                text,
+                ops,
+                ..Anomaly::default()
+            };
             self.anomalies.push(anomaly);
         }
     }

@@ -396,8 +396,7 @@ fn result(history: &History) -> CheckResult {
                 text: "The last read returns a value that a completed write had replaced before the read began:\n\
                        no order of these operations that respects time is one of a register."
                     .into(),
-                ops,
-            });
+                ops, ..Anomaly::default() });
             invalid
         }
         None => CheckResult::new("linearizable", Verdict::Valid, "every key has a linearization"),
@@ -475,6 +474,7 @@ pub fn hostile() -> Run {
         text: text(),
         // The last two do not exist.
         ops: vec![3, 4_000, u64::MAX],
+        ..Anomaly::default()
     });
     result.details = serde_json::json!({ HOSTILE: HOSTILE });
     result.counts.insert(text(), 1);
