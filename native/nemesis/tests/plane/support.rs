@@ -196,9 +196,13 @@ impl Node {
         self.answer(expression)
     }
 
-    /// Connects to another node.
+    /// Connects to another node. Tried again until it holds: what a heal lets go may be the rest of an older
+    /// attempt, which the other node still answers when the next one comes.
     pub fn connect(&mut self, other: &str) {
-        assert_eq!(self.eval(&format!("net_adm:ping('{}')", full_name(other))), "pong");
+        let ping = format!("net_adm:ping('{}')", full_name(other));
+        eventually(&format!("{} connected to {other}", self.short), || {
+            (self.eval(&ping) == "pong").then_some(())
+        });
     }
 
     /// What `monitor_nodes` has told since the last [`Node::clear`].
