@@ -242,7 +242,7 @@ impl Elle {
         let (mut edges, mut findings) = self.dependencies(&txns, meter)?;
         meter.check_time()?;
         let edge_count = edges.list.len() as u64;
-        let is_related = orders::link(&txns, self.order, &mut edges);
+        let is_related = orders::link(&txns.list, self.order, &mut edges);
         // The graph in both forms, and two numberings of its components.
         let bytes = edges.list.len() as u64 * 24 + u64::from(edges.vertex_count) * 24;
         meter.check_memory(bytes)?;

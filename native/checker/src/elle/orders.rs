@@ -9,7 +9,7 @@ use fuzz_dist_core::OpType;
 use rustc_hash::FxHashMap;
 
 use crate::elle::graph::{Edges, NONE, PASS, PROCESS, REALTIME};
-use crate::elle::txns::Txns;
+use crate::elle::txns::Txn;
 
 /// Which order a consistency model asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Order {
 }
 
 /// Adds the edges of an order; whether it relates any transactions.
-pub fn link(txns: &Txns, order: Order, edges: &mut Edges) -> bool {
+pub fn link(txns: &[Txn], order: Order, edges: &mut Edges) -> bool {
     match order {
         Order::None => false,
         Order::Process => process(txns, edges),
@@ -42,10 +42,10 @@ pub fn link(txns: &Txns, order: Order, edges: &mut Edges) -> bool {
     }
 }
 
-fn process(txns: &Txns, edges: &mut Edges) -> bool {
+fn process(txns: &[Txn], edges: &mut Edges) -> bool {
     let before = edges.list.len();
     let mut last: FxHashMap<i64, u32> = FxHashMap::default();
-    for (number, txn) in (0..).zip(&txns.list) {
+    for (number, txn) in (0..).zip(txns) {
         if txn.outcome == OpType::Ok
             && let Some(earlier) = last.insert(txn.process, number)
         {
@@ -55,16 +55,16 @@ fn process(txns: &Txns, edges: &mut Edges) -> bool {
     edges.list.len() > before
 }
 
-fn realtime(txns: &Txns, edges: &mut Edges) -> bool {
+fn realtime(txns: &[Txn], edges: &mut Edges) -> bool {
     let mut completions: Vec<(u32, u32)> = (0..)
-        .zip(&txns.list)
+        .zip(txns)
         .filter(|(_, txn)| txn.outcome == OpType::Ok)
         .map(|(number, txn)| (txn.complete, number))
         .collect();
     completions.sort_unstable();
     let mut completions = completions.into_iter().peekable();
     let mut moment = NONE;
-    for (number, txn) in (0..).zip(&txns.list) {
+    for (number, txn) in (0..).zip(txns) {
         if txn.outcome == OpType::Fail {
             continue;
         }

@@ -20,7 +20,7 @@ pub struct Txn {
     pub process: i64,
     /// How it ended: ok, fail, or info (also when it did not end).
     pub outcome: OpType,
-    mop_start: u32,
+    pub(crate) mop_start: u32,
 }
 
 /// One read or write inside a transaction.
