@@ -51,6 +51,9 @@ pub enum Format {
 }
 
 impl Format {
+    /// The names that [`Format::parse`] knows.
+    pub const NAMES: &[&str] = &["edn", "json", "jsonl", "fdh"];
+
     /// The format of that name (`edn`, `json` or `jsonl`, `fdh`).
     pub fn parse(name: &str) -> Option<Format> {
         Some(match name {
