@@ -27,7 +27,7 @@ pub enum Command {
     Run(RunArgs),
     /// Print the operations and faults of a test against a perfect system, without a cluster.
     Schedule(ScheduleArgs),
-    /// Check a history: Jepsen's EDN, JSON lines, or our own.
+    /// Check a history of any tool: Jepsen's EDN, JSON lines, our own, and others.
     #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
     /// Check a stored run again, torn or whole, and rewrite its report.
@@ -138,10 +138,11 @@ pub struct CheckArgs {
     /// The history, or `-` for standard input. The format is recognised.
     #[arg(value_name = "HISTORY", required_unless_present = "list")]
     pub history: Option<PathBuf>,
-    /// The property; `--list` shows the names.
-    #[arg(long, value_name = "NAME", required_unless_present = "list")]
-    pub checker: Option<String>,
-    /// An option of the checker, as often as needed.
+    /// The property; `--list` shows the names. Several are checked together: the worst verdict counts.
+    #[arg(long = "checker", value_name = "NAME", required_unless_present = "list")]
+    pub checkers: Vec<String>,
+    /// An option of the checker, as often as needed. With several checkers it goes to those that have it,
+    /// and `CHECKER.KEY=VALUE` to one.
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = key_value)]
     pub options: Vec<(String, serde_json::Value)>,
     /// The model of a linearizable system; the same as --option model=NAME.
@@ -150,19 +151,29 @@ pub struct CheckArgs {
     /// Values are [key value]: each key is checked by itself; the same as --option independent=true.
     #[arg(long)]
     pub independent: bool,
-    /// The consistency model of a transactional system; the same as --option consistency-model=NAME.
-    #[arg(long, value_name = "NAME")]
+    /// The consistency models that a transactional system has to keep, or `none`; the same as --option
+    /// consistency-model=NAME.
+    #[arg(long, value_name = "NAME[,NAME…]")]
     pub consistency_model: Option<String>,
+    /// Anomalies that a transactional system must not show; the same as --option anomalies=NAME.
+    #[arg(long, value_name = "NAME[,NAME…]")]
+    pub anomalies: Option<String>,
+    /// The format of the history, where it should not be recognised; `--list` shows the names.
+    #[arg(long, value_name = "NAME")]
+    pub format: Option<String>,
+    /// Draw the first anomalies into this folder, an SVG file each.
+    #[arg(long, value_name = "FOLDER")]
+    pub svg: Option<PathBuf>,
     /// Answer `unknown` after this many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub time_limit: Option<f64>,
     /// Answer `unknown` when the checker needs more than this many MiB.
     #[arg(long, value_name = "MIB", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub memory_limit: Option<u64>,
-    /// Print one JSON object with the result on standard output.
+    /// Print one JSON object with the result on standard output (priv/schemas/check.schema.json).
     #[arg(long)]
     pub json: bool,
-    /// List the checkers and their options.
+    /// Explain the checkers with their options, models and formats; with --checker, those.
     #[arg(long)]
     pub list: bool,
 }

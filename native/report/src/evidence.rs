@@ -166,7 +166,7 @@ pub fn counter_examples(
 
 /// Anomalies of what says `invalid`, with the name of their checker. A composed result repeats those of its
 /// parts: the innermost checker is the one that found an anomaly, and says whether it counts.
-fn anomalies(result: &CheckResult) -> Vec<(String, &Anomaly)> {
+pub(crate) fn anomalies(result: &CheckResult) -> Vec<(String, &Anomaly)> {
     let mut found: Vec<(String, &Anomaly, Verdict)> = Vec::new();
     let mut seen = BTreeMap::new();
     visit(result, &mut |path, part| {

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`info`] (what the caller tells of the run), [`analyse`](mod@analyse) (counts, faults, node
 //! events), [`evidence`] (a counter-example with what surrounds it), [`sample`] (which operations a page
-//! can hold), [`page`], [`svg`], [`results`], [`junit`], [`explain`](mod@explain).
+//! can hold), [`page`], [`drawing`] (counter-examples as SVG), [`svg`], [`results`], [`junit`], [`explain`](mod@explain).
 //!
 //! Limits: memory beside the history is bounded by the constants of [`sample`] and [`analyse`](mod@analyse),
 //! and so is the size of a page (2 to 5 MB), however long the run was.
@@ -18,6 +18,7 @@ use fuzz_dist_core::fault::FaultSchedule;
 use fuzz_dist_core::{CheckResult, History};
 
 pub mod analyse;
+pub mod drawing;
 pub mod evidence;
 pub mod explain;
 pub mod info;
@@ -29,6 +30,7 @@ pub mod svg;
 mod text;
 
 pub use analyse::{Summary, analyse};
+pub use drawing::{Drawing, drawings};
 pub use explain::explain;
 pub use info::RunInfo;
 
@@ -97,7 +99,8 @@ pub fn write(
     Ok(Written { results, report, files, summary })
 }
 
-fn replace(path: &Path, content: &str) -> Result<(), ReportError> {
+/// Writes a file beside its place and renames it, so that nobody ever sees half of it.
+pub fn replace(path: &Path, content: &str) -> Result<(), ReportError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     let part = path.with_file_name(name);

@@ -1,152 +1,196 @@
-//! `fuzz_dist check`: one property of one history, from any tool, without a cluster.
+//! `fuzz_dist check`: properties of one history, from any tool, without a cluster.
+//!
+//! [`listing`] explains what can be checked, [`words`] is what people read of a result, [`object`] what
+//! programs do (`priv/schemas/check.schema.json`).
 
-use std::io::Write;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fuzz_dist_checker::{self as checker, Budget};
-use fuzz_dist_core::CheckResult;
-use fuzz_dist_core::spec::CheckerSpec;
+use fuzz_dist_core::interop::Format;
+use fuzz_dist_core::spec::{CheckerSpec, Options};
+use fuzz_dist_core::{CheckResult, History};
+use fuzz_dist_report::Drawing;
 
 use crate::args::CheckArgs;
-use crate::commands::{outcome, runs};
+use crate::commands::runs;
 use crate::output::{self, CliError};
 use crate::terminal;
 
-/// Anomalies shown in full; the others are counted.
-const ANOMALIES_SHOWN: usize = 3;
+mod listing;
+mod object;
+mod words;
 
-/// Lines shown of one anomaly.
-const ANOMALY_LINES: usize = 40;
+/// What was found, with what programs and people want to know beside it.
+struct Checked<'a> {
+    /// What was asked for, built and found to be right.
+    specs: &'a [CheckerSpec],
+    result: &'a CheckResult,
+    history: &'a History,
+    /// Name of the format that was read.
+    format: &'static str,
+    notices: &'a [String],
+    read_ms: f64,
+    /// Files with drawings.
+    drawings: &'a [PathBuf],
+}
 
 /// Checks, or lists what can be checked.
 pub fn run(args: &CheckArgs, no_color: bool) -> Result<u8, CliError> {
     if args.list {
-        return list(args.json);
+        return listing::list(&args.checkers, args.json);
     }
-    let (Some(name), Some(path)) = (&args.checker, &args.history) else {
-        return Err(CliError::Input("--checker NAME and HISTORY are needed".into()));
+    let Some(path) = &args.history else {
+        return Err(CliError::Input("HISTORY is needed: a file, or - for standard input".into()));
     };
-    let spec = CheckerSpec { name: name.clone(), options: options(args)? };
+    let specs = specs(args)?;
     // Before the history is read: a misspelt name should not cost a minute.
-    checker::build(&spec).map_err(CliError::input)?;
-    let history = runs::history(path)?.history;
+    for spec in &specs {
+        checker::build(spec).map_err(CliError::input)?;
+    }
+    let format = args.format.as_deref().map(format).transpose()?;
+    if let Some(folder) = &args.svg {
+        std::fs::create_dir_all(folder).map_err(|error| cannot_draw(folder, &error))?;
+    }
+    let started = Instant::now();
+    let loaded = runs::history_as(path, format)?;
+    let read_ms = started.elapsed().as_secs_f64() * 1e3;
     let budget = Budget {
         time: args.time_limit.map(Duration::from_secs_f64),
         memory_bytes: args.memory_limit.map(|mib| mib << 20),
         ..Budget::default()
     };
-    let composed = checker::check_all(&history, std::slice::from_ref(&spec), &budget);
+    let composed = checker::check_all(&loaded.history, &specs, &budget);
     // Composed for its handling of panics; of one checker, the part says all.
     let result = match composed.parts.len() {
         1 => composed.parts.into_iter().next().unwrap_or_default(),
         _ => composed,
     };
-    output::tell(&text(&result, terminal::colour(no_color)));
+    let drawings = match &args.svg {
+        Some(folder) => draw(folder, &fuzz_dist_report::drawings(&loaded.history, &result))?,
+        None => Vec::new(),
+    };
+    let checked = Checked {
+        specs: &specs,
+        result: &result,
+        history: &loaded.history,
+        format: loaded.format.as_str(),
+        notices: &loaded.notices,
+        read_ms,
+        drawings: &drawings,
+    };
+    output::tell(&words::text(&checked, args, terminal::colour(no_color)));
     if args.json {
-        output::json(&result)?;
+        output::json(&object::of(&checked))?;
     }
     Ok(result.verdict.exit_code())
 }
 
-/// The flags with names of their own are options as well; giving both ways is a contradiction in waiting.
-fn options(args: &CheckArgs) -> Result<fuzz_dist_core::spec::Options, CliError> {
+fn format(name: &str) -> Result<Format, CliError> {
+    Format::parse(name).ok_or_else(|| {
+        let hint = checker::did_you_mean(name, Format::NAMES);
+        CliError::Input(format!(
+            "--format {name}: there is no such format{hint}; known are: {}. Without --format, the \
+             content decides",
+            Format::NAMES.join(", ")
+        ))
+    })
+}
+
+/// Writes each drawing; the paths.
+fn draw(folder: &Path, drawings: &[Drawing]) -> Result<Vec<PathBuf>, CliError> {
+    drawings
+        .iter()
+        .map(|drawing| {
+            let path = folder.join(&drawing.file_name);
+            fuzz_dist_report::replace(&path, &drawing.svg).map_err(CliError::input)?;
+            Ok(path)
+        })
+        .collect()
+}
+
+fn cannot_draw(folder: &Path, error: &std::io::Error) -> CliError {
+    CliError::Input(format!(
+        "--svg {}: cannot make this folder for the drawings: {error}",
+        folder.display()
+    ))
+}
+
+/// Each checker with its options. With several, an option goes to those that have it, and
+/// `CHECKER.KEY=VALUE` to one.
+fn specs(args: &CheckArgs) -> Result<Vec<CheckerSpec>, CliError> {
+    let mut specs: Vec<CheckerSpec> = Vec::new();
+    for name in args.checkers.iter().flat_map(|names| names.split(',')) {
+        if specs.iter().any(|spec| spec.name == name) {
+            return Err(CliError::Input(format!("checker {name} is given twice")));
+        }
+        let spec = CheckerSpec { name: name.to_owned(), options: Options::new() };
+        // Only whether its name is right: it may insist on an option that it has not got yet.
+        if let Err(error @ checker::OptionError::UnknownChecker { .. }) = checker::build(&spec) {
+            return Err(CliError::input(error));
+        }
+        specs.push(spec);
+    }
+    for (key, value) in given(args) {
+        let (only, key) = match key.split_once('.') {
+            Some((name, key)) if specs.iter().any(|spec| spec.name == name) => (Some(name), key),
+            _ => (None, key.as_str()),
+        };
+        let several = specs.len() > 1;
+        let mut taken = false;
+        for spec in &mut specs {
+            let wanted = match only {
+                Some(name) => spec.name == name,
+                None => !several || has(&spec.name, key),
+            };
+            if wanted {
+                taken = true;
+                if spec.options.insert(key.to_owned(), value.clone()).is_some() {
+                    return Err(CliError::Input(format!("option {key} is given twice")));
+                }
+            }
+        }
+        if !taken {
+            return Err(nobody_has(key, &specs));
+        }
+    }
+    Ok(specs)
+}
+
+fn options_of(name: &str) -> impl Iterator<Item = &'static str> {
+    let info = checker::catalogue().iter().find(move |info| info.name == name);
+    info.into_iter().flat_map(|info| info.options.iter().map(|option| option.name))
+}
+
+fn has(name: &str, option: &str) -> bool {
+    options_of(name).any(|known| known == option)
+}
+
+fn nobody_has(key: &str, specs: &[CheckerSpec]) -> CliError {
+    let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+    let known: Vec<&str> = names.iter().flat_map(|name| options_of(name)).collect();
+    let hint = checker::did_you_mean(key, &known);
+    CliError::Input(format!(
+        "none of the checkers {} has an option {key:?}{hint}; `fuzz_dist check --list` explains them",
+        names.join(", ")
+    ))
+}
+
+/// The flags with names of their own are options as well.
+fn given(args: &CheckArgs) -> Vec<(String, serde_json::Value)> {
     let mut given = args.options.clone();
-    if let Some(model) = &args.model {
-        given.push(("model".into(), model.as_str().into()));
+    let words = [
+        ("model", &args.model),
+        ("consistency-model", &args.consistency_model),
+        ("anomalies", &args.anomalies),
+    ];
+    for (name, value) in words {
+        if let Some(value) = value {
+            given.push((name.into(), value.as_str().into()));
+        }
     }
     if args.independent {
         given.push(("independent".into(), true.into()));
     }
-    if let Some(model) = &args.consistency_model {
-        given.push(("consistency-model".into(), model.as_str().into()));
-    }
-    let mut options = fuzz_dist_core::spec::Options::new();
-    for (key, value) in given {
-        if options.insert(key.clone(), value).is_some() {
-            return Err(CliError::Input(format!("option {key} is given twice")));
-        }
-    }
-    Ok(options)
-}
-
-fn text(result: &CheckResult, colour: bool) -> String {
-    let mut lines = vec![format!(
-        "{}: {} ({:.0} ms)",
-        result.checker,
-        outcome::painted(result.verdict, colour),
-        result.elapsed_ms
-    )];
-    lines.push(result.reason.clone());
-    for anomaly in result.anomalies.iter().take(ANOMALIES_SHOWN) {
-        let key = anomaly.key.as_ref().map(|key| format!(" of {key}")).unwrap_or_default();
-        lines.push(format!("\n{}{key}", anomaly.name));
-        let all: Vec<&str> = anomaly.text.lines().collect();
-        lines.extend(all.iter().take(ANOMALY_LINES).map(|line| format!("  {line}")));
-        if all.len() > ANOMALY_LINES {
-            lines.push(format!("  … {} more lines in --json", all.len() - ANOMALY_LINES));
-        }
-    }
-    if result.anomalies.len() > ANOMALIES_SHOWN {
-        let more = result.anomalies.len() - ANOMALIES_SHOWN;
-        lines.push(format!("\n… {more} more anomalies in --json"));
-    }
-    if !result.counts.is_empty() {
-        let counts: Vec<String> =
-            result.counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        lines.push(format!("\n{}", counts.join(", ")));
-    }
-    lines.join("\n")
-}
-
-fn list(json: bool) -> Result<u8, CliError> {
-    let catalogue = checker::catalogue();
-    if json {
-        let checkers: Vec<serde_json::Value> = catalogue
-            .iter()
-            .map(|info| {
-                let options: Vec<serde_json::Value> = info
-                    .options
-                    .iter()
-                    .map(|option| {
-                        serde_json::json!({
-                            "name": option.name, "default": option.default, "about": option.about
-                        })
-                    })
-                    .collect();
-                serde_json::json!({ "name": info.name, "about": info.about, "options": options })
-            })
-            .collect();
-        output::json(&serde_json::json!({ "checkers": checkers }))?;
-        return Ok(0);
-    }
-    output::to_stdout(|out| {
-        for info in catalogue {
-            writeln!(out, "{}", info.name)?;
-            wrapped(out, info.about, "  ")?;
-            for option in info.options {
-                writeln!(out, "    {} (default {})", option.name, option.default)?;
-                wrapped(out, option.about, "      ")?;
-            }
-            writeln!(out)?;
-        }
-        Ok(())
-    })?;
-    Ok(0)
-}
-
-/// Words in lines of at most 100 characters.
-fn wrapped(out: &mut dyn Write, text: &str, indent: &str) -> std::io::Result<()> {
-    let mut line = String::new();
-    for word in text.split_whitespace() {
-        let length = indent.len() + line.chars().count() + 1 + word.chars().count();
-        if !line.is_empty() && length > 100 {
-            writeln!(out, "{indent}{line}")?;
-            line.clear();
-        }
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line += word;
-    }
-    writeln!(out, "{indent}{line}")
+    given
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fuzz_dist_core::interop::{self, Loaded};
+use fuzz_dist_core::interop::{self, Format, Loaded};
 use fuzz_dist_core::store::{RunDir, find_run};
 
 use crate::args::RunReference;
@@ -19,7 +19,12 @@ pub fn find(reference: &RunReference) -> Result<RunDir, CliError> {
 
 /// A history in a file or on standard input (`-`), its format recognised; notices go to people.
 pub fn history(path: &Path) -> Result<Loaded, CliError> {
-    let loaded = interop::load(path, None).map_err(CliError::input)?;
+    history_as(path, None)
+}
+
+/// The same of a format that was named.
+pub fn history_as(path: &Path, format: Option<Format>) -> Result<Loaded, CliError> {
+    let loaded = interop::load(path, format).map_err(CliError::input)?;
     for notice in &loaded.notices {
         output::tell(&format!("note: {notice}"));
     }
