@@ -41,7 +41,8 @@ function outcomeOf(op) {
 function wordsOf(op) {
   const argument = op.argument === "nil" ? "" : ` ${op.argument}`;
   if (op.type === "ok") {
-    const same = op.result === op.argument || op.result === null;
+    const reads = ["read", "get", "peek", "dequeue", "contains"].includes(op.f);
+    const same = op.result === null || (op.result === op.argument && !reads);
     return `${op.f}${argument}${same ? "" : ` → ${op.result}`}`;
   }
   return `${op.f}${argument} → ${op.type || "no answer"}${op.error ? ` ${op.error}` : ""}`;
@@ -160,6 +161,13 @@ function axis(example, times, x, options, height, left) {
   return marks;
 }
 
+// As an image: whatever stands in it stays a picture.
+function drawingOf(drawing) {
+  if (!known(drawing)) return null;
+  const src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(drawing)}`;
+  return el("div", { class: "scroll" }, el("img", { class: "drawing", src, alt: "the counter-example as a drawing" }));
+}
+
 function exampleTable(example) {
   const cell = (text, cls) => el("td", { class: cls }, text);
   return el("div", { class: "scroll" }, el("table", {},
@@ -209,6 +217,7 @@ function counterExamples() {
     } }, "show in the timeline") : null,
   ].filter(known);
   const below = () => [
+    drawingOf(data.drawings[examples.indexOf(example)]),
     el("pre", { class: "words" }, example.text),
     example.ops_omitted ? el("p", { class: "muted" }, `${plural(example.ops_omitted, "further operation")} of this counter-example not drawn.`) : null,
     example.ops.length ? exampleTable(example) : null,

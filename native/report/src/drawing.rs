@@ -23,6 +23,8 @@ mod timeline;
 
 /// Anomalies drawn of one result.
 pub const DRAWING_COUNT_MAX: usize = 16;
+/// Bytes of all drawings in one page.
+const PAGE_BYTES_MAX: usize = 1 << 20;
 /// Longest part of a file name that comes from a name or a key.
 const SLUG_CHAR_COUNT_MAX: usize = 40;
 /// Longest title.
@@ -63,8 +65,35 @@ pub fn drawings(history: &History, result: &CheckResult) -> Vec<Drawing> {
         .collect()
 }
 
+/// Drawings for a page that already shows operations over time: of the first anomalies that have more to
+/// show (edges, an order, a life line), in the order of [`evidence::counter_examples`].
+pub(crate) fn for_page(
+    history: &History,
+    result: &CheckResult,
+    count_max: usize,
+) -> Vec<Option<String>> {
+    let keyed = Keyed::detect(history, result);
+    let mut bytes = 0;
+    let mut fits = |svg: &String| {
+        bytes += svg.len();
+        bytes <= PAGE_BYTES_MAX
+    };
+    evidence::anomalies(result)
+        .into_iter()
+        .take(count_max)
+        .map(|(checker, anomaly)| {
+            let title = title(&checker, anomaly);
+            let svg = match anomaly.edges.is_empty() && anomaly.longest_order.is_empty() {
+                true => life::draw(history, &checker, anomaly, keyed, &title),
+                false => draw(history, &checker, anomaly, keyed, &title),
+            };
+            svg.filter(&mut fits)
+        })
+        .collect()
+}
+
 /// The drawing of one anomaly, if it names operations of this history.
-pub(crate) fn draw(
+fn draw(
     history: &History,
     checker: &str,
     anomaly: &Anomaly,
@@ -79,7 +108,7 @@ pub(crate) fn draw(
 }
 
 /// What a drawing of this anomaly shows, in a line.
-pub(crate) fn title(checker: &str, anomaly: &Anomaly) -> String {
+fn title(checker: &str, anomaly: &Anomaly) -> String {
     let key = anomaly.key.as_ref().map(|key| format!(" of {key}")).unwrap_or_default();
     clip(&format!("{checker}: {}{key}", anomaly.name), TITLE_CHAR_COUNT_MAX)
 }

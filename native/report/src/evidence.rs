@@ -82,7 +82,11 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// `write 3 → 3`, `read → nil`, `cas [1 2] → fail :mismatch`, in one line.
+    fn reads(&self) -> bool {
+        matches!(self.f.as_str(), "read" | "get" | "peek" | "dequeue" | "contains")
+    }
+
+    /// `write 3 → ok`, `read → nil`, `cas [1 2] → fail :mismatch`, in one line.
     pub fn describe(&self) -> String {
         let mut words = self.f.clone();
         if self.argument != "nil" {
@@ -90,7 +94,8 @@ impl Operation {
             words.push_str(&self.argument);
         }
         match (self.op_type, &self.result) {
-            (Some(OpType::Ok), Some(result)) if *result != self.argument => {
+            // That a read gave nothing is what it is about; that a release gave nothing is not.
+            (Some(OpType::Ok), Some(result)) if *result != self.argument || self.reads() => {
                 words.push_str(" → ");
                 words.push_str(result);
             }

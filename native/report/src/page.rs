@@ -46,6 +46,8 @@ struct Data<'a> {
     summary: Summary,
     faults_omitted: usize,
     counter_examples: Vec<CounterExample>,
+    /// One for each of `counter_examples`: an SVG document, where it shows more than operations over time.
+    drawings: Vec<Option<String>>,
     sample: &'a Sample,
 }
 
@@ -72,6 +74,7 @@ pub fn data(
         result: prune(result, 0),
         faults_omitted: summary.faults.len() - shown.faults.len(),
         counter_examples: counter_examples(history, result, summary, COUNTER_EXAMPLE_COUNT_MAX),
+        drawings: crate::drawing::for_page(history, result, COUNTER_EXAMPLE_COUNT_MAX),
         summary: shown,
         sample,
     };

@@ -58,10 +58,13 @@ fn open(run: &Run, name: &str) -> (String, String) {
 #[test]
 #[ignore = "needs a browser"]
 fn a_report_is_drawn() {
-    let run = support::run(3_000);
+    let mut run = support::run(3_000);
+    let anomaly = &mut run.result.parts[0].anomalies[0];
+    anomaly.longest_order = anomaly.ops.clone();
     let (document, console) = open(&run, "report.html");
     assert_eq!(console, "");
     for part in [
+        "<img class=\"drawing\" src=\"data:image/svg+xml;charset=utf-8,%3Csvg",
         "<h2>Counter-example</h2>",
         "<h2>Checkers</h2>",
         "<h2>Faults</h2>",

@@ -31,7 +31,7 @@ const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#444}.m{font:12px 
 .row{stroke:#eceff4}.tick{stroke:#d7dbe3;stroke-dasharray:2 4}.box{fill:#f7f8fa;stroke:#c4cad6}\
 .ok{fill:#81BFFC}.info{fill:#FFC766}.fail{fill:#FF9CCB}.other{fill:#d7dbe3}.saw{fill:#8fd6b0}\
 .missed,.stuck{fill:#c81e5b}.on{fill:#16191f}.onx{fill:#fff;font-weight:600}.open{stroke-dasharray:5 3;\
-stroke:#8a6d1f;fill-opacity:.55}.path{fill:none;stroke:#1d2330;stroke-width:1.6}.point{fill:#1d2330}\
+stroke:#8a6d1f;fill-opacity:.55}.path{fill:none;stroke:#1d2330;stroke-width:1.6;stroke-opacity:.5}.point{fill:#1d2330}\
 .pn{font-size:9.5px;font-weight:700;fill:#fff;text-anchor:middle}.pill{font-weight:700;fill:#fff;\
 text-anchor:middle}.r{fill:#dcebff}.w{fill:#ffe3cc}.o{fill:#e8eaef}\
 @media(prefers-color-scheme:dark){text{fill:#b9bdc7}.t{fill:#eceef2}.s{fill:#949cac}.bg{fill:#16181d}\
