@@ -12,6 +12,7 @@ pub mod counter;
 mod elements;
 pub mod elle;
 mod independent;
+pub mod kafka;
 pub mod linearizable;
 pub mod long_fork;
 mod numbering;
@@ -69,6 +70,7 @@ const ALL: &[(CheckerInfo, Build)] = &[
     (long_fork::INFO, |options| Ok(Box::new(long_fork::build(options)?))),
     (elle::LIST_APPEND, |options| Ok(Box::new(elle::build_list_append(options)?))),
     (elle::RW_REGISTER, |options| Ok(Box::new(elle::build_rw_register(options)?))),
+    (kafka::INFO, |options| Ok(Box::new(kafka::build(options)?))),
     (registry::INFO, |options| Ok(Box::new(registry::build(options)?))),
     (stats::STATS, |options| Ok(Box::new(stats::build_stats(options)?))),
     (stats::EXCEPTIONS, |options| Ok(Box::new(stats::build_exceptions(options)?))),
