@@ -44,6 +44,9 @@ pub enum NotCalls {
         /// The value.
         value: String,
     },
+    /// The model cannot tell what these calls did.
+    #[error("{0}")]
+    Undecidable(&'static str),
     /// An argument or result of another shape.
     #[error("record {index}: :{f} needs {expected}, but its value is {value}")]
     BadValue {

@@ -21,9 +21,9 @@ pub fn minimise(
     stuck: usize,
     meter: &Meter,
 ) -> Vec<usize> {
-    let still = |chosen: &[usize]| subject.proof(chosen, meter, false).is_some();
+    let still = |chosen: &[usize]| subject.is_refuted(chosen, meter);
     let kept = windowed(subject, start, stuck, &still);
-    let mut kept = without_groups(subject, kept, stuck, &still, meter);
+    let mut kept = without_groups(subject, kept, Some(stuck), meter);
     let mut chunk = kept.len().div_ceil(2);
     while chunk >= 1 && meter.check_time().is_ok() {
         let mut removed_any = false;
@@ -53,15 +53,19 @@ pub fn minimise(
     kept
 }
 
-fn without_groups(
+/// Leaves out groups as long as what remains cannot be linearized. The group of `stuck` stays.
+pub fn without_groups(
     subject: &dyn Subject,
     mut kept: Vec<usize>,
-    stuck: usize,
-    still: &dyn Fn(&[usize]) -> bool,
+    stuck: Option<usize>,
     meter: &Meter,
 ) -> Vec<usize> {
+    let still = |chosen: &[usize]| subject.is_refuted(chosen, meter);
+    let there: std::collections::HashSet<usize> = kept.iter().copied().collect();
     let mut groups = subject.groups();
-    groups.retain(|group| !group.contains(&stuck));
+    groups.retain(|group| {
+        group.iter().any(|i| there.contains(i)) && stuck.is_none_or(|stuck| !group.contains(&stuck))
+    });
     let mut chunk = groups.len().div_ceil(2);
     while chunk >= 1 && !groups.is_empty() && meter.check_time().is_ok() {
         let mut from = 0;

@@ -12,13 +12,16 @@
 pub mod calls;
 mod evidence;
 pub mod frontier;
+pub mod machine;
 mod minimise;
 pub mod model;
 mod modelled;
 pub mod models;
 mod registers;
 pub mod search;
+pub mod snapshots;
 mod subject;
+pub mod unambiguous;
 pub mod unique;
 
 use std::sync::Mutex;
@@ -54,14 +57,28 @@ pub const INFO: CheckerInfo = CheckerInfo {
             default: "cas-register",
             about: "register (read and write), cas-register (also cas), multi-register (txn of [:read k v] \
                     and [:write k v]), mutex (acquire, release), fifo-queue and unordered-queue (enqueue, \
-                    dequeue), set (add, remove, read), map (get, put and append of text, by key)",
+                    dequeue), stack (push, pop), priority-queue (insert, delete-min or delete-max), set \
+                    (add, remove, contains, read), map (get, put and append of text, by key), \
+                    versioned-register (read, write and cas of [version value])",
         },
         OptionInfo {
             name: "independent",
             default: "false",
             about: "values are [key value] and each key is an object of its own",
         },
-        OptionInfo { name: "initial", default: "nil", about: "the value at the start" },
+        OptionInfo {
+            name: "initial",
+            default: "nil",
+            about: "the value at the start: of a register any, of queues, stacks and sets a list, of a mutex \
+                    whether it is held, of a multi-register a map, of a map the text of each key, of a \
+                    versioned-register [version value]; lists and maps as JSON",
+        },
+        OptionInfo {
+            name: "priority",
+            default: "least",
+            about: "what comes out of a priority-queue first, least or greatest; of elements [priority payload] \
+                    the first part counts",
+        },
         OptionInfo {
             name: "failed-cas",
             default: "ignore",
@@ -75,7 +92,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
         OptionInfo {
             name: "algorithm",
             default: "auto",
-            about: "auto, or search: never use the special case for values written once",
+            about: "auto, or search: never use the special cases for values written or put in once",
         },
     ],
 };
@@ -90,17 +107,8 @@ const MINIMISE_BYTES: u64 = 256 << 20;
 /// How many failing keys get a counter-example of their own.
 const ANOMALIES_MAX: usize = 8;
 
-/// Which models there are.
-const MODELS: [&str; 8] = [
-    "register",
-    "cas-register",
-    "multi-register",
-    "mutex",
-    "fifo-queue",
-    "unordered-queue",
-    "set",
-    "map",
-];
+/// The models that are registers; [`models::NAMES`] are the others.
+const REGISTERS: [&str; 2] = ["register", "cas-register"];
 
 /// The checker.
 pub struct Linearizable {
@@ -125,16 +133,23 @@ enum Object {
 /// Builds it.
 pub fn build(options: &Options) -> Result<Linearizable, OptionError> {
     let reader = OptionReader::new(INFO.name, options, INFO.options)?;
-    let name = reader.word("model", &MODELS, "cas-register")?;
+    let names: Vec<&str> = REGISTERS.into_iter().chain(models::NAMES).collect();
+    let name = reader.word("model", &names, "cas-register")?;
     let independent = reader.bool("independent", false)?;
     let observe = reader.word("failed-cas", &["ignore", "observe"], "ignore")? == "observe";
-    let object = match models::model(name, reader.raw("initial").map(json_value)) {
-        Some(model) => Object::Modelled(model),
+    let initial = reader.raw("initial").map(initial_value);
+    let greatest_first = reader.word("priority", &["least", "greatest"], "least")? == "greatest";
+    let object = match models::model(name, initial.clone(), greatest_first) {
+        Some(Ok(model)) => Object::Modelled(model),
+        Some(Err(expected)) => {
+            let given = reader.raw("initial").cloned().unwrap_or_default();
+            return Err(reader.bad("initial", &given, expected, String::new()));
+        }
         None => Object::Register(RegisterOptions {
             cas: name == "cas-register",
             independent,
             failed_cas_observes: observe,
-            initial: reader.raw("initial").map_or(Value::Nil, json_value),
+            initial: initial.unwrap_or_default(),
         }),
     };
     Ok(Linearizable {
@@ -143,6 +158,20 @@ pub fn build(options: &Options) -> Result<Linearizable, OptionError> {
         stop_at_first: reader.bool("stop-at-first", false)?,
         search_only: reader.word("algorithm", &["auto", "search"], "auto")? == "search",
     })
+}
+
+/// A value at the start. Lists and maps may be given as text, since `--option k=v` gives text.
+fn initial_value(given: &serde_json::Value) -> Value {
+    let parsed = given
+        .as_str()
+        .filter(|text| text.starts_with(['[', '{', '"']))
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    match parsed {
+        // Quoted text is text, even if it reads as a number.
+        Some(serde_json::Value::String(text)) => Value::str(text),
+        Some(json) => json_value(&json),
+        None => json_value(given),
+    }
 }
 
 /// What was decided of one object.
@@ -230,6 +259,7 @@ impl Objects for Registers<'_> {
 struct Modelled<'a> {
     history: &'a History,
     model: &'a dyn Model,
+    search_only: bool,
     objects: Vec<modelled::ModelCalls>,
 }
 
@@ -254,7 +284,7 @@ impl Objects for Modelled<'_> {
     ) -> Decision {
         let calls = &self.objects[object];
         let subject = ModelSubject { history: self.history, model: self.model, calls };
-        let decision = subject.decide(meter);
+        let decision = subject.decide(self.search_only, meter);
         if matches!(decision.verdict, Verdicts::Stuck { .. }) {
             explain(&subject, &decision);
         }
@@ -268,6 +298,11 @@ impl Checker for Linearizable {
     }
 
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
+        if !history.has_real_time() {
+            let reason = "not checked: the history tells only the order within each session, and whether \
+                          operations are linearizable is a question of real time";
+            return CheckResult::new(INFO.name, Verdict::Unknown, reason);
+        }
         let memory_bytes = budget.memory_bytes.unwrap_or(MEMORY_BYTES_DEFAULT);
         let meter = Budget { memory_bytes: Some(memory_bytes), ..budget.clone() }.start();
         let checked = match &self.object {
@@ -278,7 +313,10 @@ impl Checker for Linearizable {
             Object::Modelled(model) => {
                 let model = model.as_ref();
                 modelled::model_calls(history, model, self.independent).map(|objects| {
-                    self.check_objects(&Modelled { history, model, objects }, &meter)
+                    self.check_objects(
+                        &Modelled { history, model, search_only: self.search_only, objects },
+                        &meter,
+                    )
                 })
             }
         };
@@ -291,6 +329,21 @@ impl Checker for Linearizable {
 }
 
 impl Linearizable {
+    /// A checker of a model of one's own.
+    pub fn of_model(model: Box<dyn Model>) -> Linearizable {
+        Linearizable {
+            object: Object::Modelled(model),
+            independent: false,
+            stop_at_first: false,
+            search_only: false,
+        }
+    }
+
+    /// The same for values that are `[key value]`, where each key is an object of its own.
+    pub fn independent(self, independent: bool) -> Linearizable {
+        Linearizable { independent, ..self }
+    }
+
     fn model_name(&self) -> &'static str {
         match &self.object {
             Object::Register(options) if options.cas => "cas-register",

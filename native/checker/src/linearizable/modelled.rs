@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, HashMap};
 use fuzz_dist_core::{History, OpType, Value};
 
 use crate::budget::Meter;
-use crate::linearizable::Decision;
 use crate::linearizable::calls::NotCalls;
-use crate::linearizable::models::{Action, Misread, Model, ModelMachine};
+use crate::linearizable::machine::ModelMachine;
+use crate::linearizable::minimise::without_groups;
+use crate::linearizable::models::{Action, Misread, Model};
 use crate::linearizable::search::{Call, NEVER, search};
 use crate::linearizable::subject::{Proof, Span, Subject, proof_of};
+use crate::linearizable::unambiguous::{self, Found};
+use crate::linearizable::{Decision, Verdicts, snapshots};
 use crate::numbering::Numbering;
 
 /// The calls on one object, in order of invocation.
@@ -84,6 +87,9 @@ pub fn model_calls(
         objects[number].actions.push(action);
         objects[number].spans.push(Span { invoke: position as u32, ret });
     }
+    if let Some(why) = objects.iter().find_map(|object| model.refuses(&object.actions)) {
+        return Err(NotCalls::Undecidable(why));
+    }
     Ok(objects)
 }
 
@@ -103,9 +109,14 @@ pub struct ModelSubject<'a> {
     pub calls: &'a ModelCalls,
 }
 
+/// Conflicts of more calls are made smaller before one of them is said to be stuck.
+const CONFLICT_CALLS_MAX: usize = 64;
+/// How long that may take.
+const SHRINK_TIME: std::time::Duration = std::time::Duration::from_secs(3);
+
 impl ModelSubject<'_> {
-    /// Decides by search.
-    pub fn decide(&self, meter: &Meter) -> Decision {
+    /// Decides, by a special case if the conditions of one hold and `search_only` is not set, else by search.
+    pub fn decide(&self, search_only: bool, meter: &Meter) -> Decision {
         // An observer of which nothing is known says nothing.
         let chosen: Vec<usize> = (0..self.calls.actions.len())
             .filter(|&i| {
@@ -113,10 +124,87 @@ impl ModelSubject<'_> {
                 self.calls.spans[i].ret != NEVER || !only_observes
             })
             .collect();
-        let (classes, calls) = self.problem(&chosen);
+        if !search_only {
+            match self.special(&chosen) {
+                Some(Found::Linearizable) => return Decision::special(Verdicts::Linearizable),
+                Some(Found::Conflict(calls)) => return self.explained(calls, meter),
+                None => {}
+            }
+            if let Some(decision) = self.by_parts(&chosen, meter) {
+                return decision;
+            }
+        }
+        self.search(&chosen, meter)
+    }
+
+    fn search(&self, chosen: &[usize], meter: &Meter) -> Decision {
+        let (classes, calls) = self.problem(chosen);
         let mut machine = ModelMachine::new(self.model, &classes);
         let outcome = search(&mut machine, &calls, meter);
-        Decision::by_search(outcome, &chosen)
+        Decision::by_search(outcome, chosen)
+    }
+
+    /// Decides without search, if some special case can. A conflict is in terms of all calls.
+    fn special(&self, chosen: &[usize]) -> Option<Found> {
+        let spans: Vec<Span> = chosen.iter().map(|&i| self.calls.spans[i]).collect();
+        let actions = || chosen.iter().map(|&i| &self.calls.actions[i]);
+        let found = if let Some(discipline) = self.model.discipline() {
+            let roles: Option<Vec<_>> = actions().map(|action| self.model.role(action)).collect();
+            unambiguous::decide(discipline, &roles?, &spans)?
+        } else {
+            let seen: Option<Vec<_>> =
+                actions().map(|action| self.model.snapshot(action)).collect();
+            snapshots::decide(&seen?, &spans)?
+        };
+        Some(match found {
+            Found::Linearizable => Found::Linearizable,
+            Found::Conflict(calls) => Found::Conflict(calls.iter().map(|&i| chosen[i]).collect()),
+        })
+    }
+
+    /// Names the call of a conflict that gets stuck.
+    fn explained(&self, mut calls: Vec<usize>, meter: &Meter) -> Decision {
+        let meter = meter.at_most(SHRINK_TIME);
+        if calls.len() > CONFLICT_CALLS_MAX {
+            calls = without_groups(self, calls, None, &meter);
+        }
+        let proof = match calls.len() {
+            0..=CONFLICT_CALLS_MAX => self.proof(&calls, &meter, false),
+            _ => None,
+        };
+        let stuck = proof.map(|proof| calls[proof.stuck.call]);
+        // Without a proof in time: whoever returned last can be blamed as well as any.
+        let last = || calls.iter().copied().filter(|&i| self.calls.spans[i].ret != NEVER);
+        let stuck = stuck.or_else(|| last().max_by_key(|&i| self.calls.spans[i].ret)).unwrap_or(0);
+        Decision::special(Verdicts::Stuck { stuck, start: calls })
+    }
+
+    /// Checks the parts of the object apart, if every action concerns one.
+    fn by_parts(&self, chosen: &[usize], meter: &Meter) -> Option<Decision> {
+        let mut numbers = Numbering::default();
+        let mut parts: Vec<Vec<usize>> = Vec::new();
+        for &i in chosen {
+            let part = self.model.part(&self.calls.actions[i])?;
+            let number = numbers.number(&part) as usize;
+            if number == parts.len() {
+                parts.push(Vec::new());
+            }
+            parts[number].push(i);
+        }
+        let mut all = Decision::special(Verdicts::Linearizable);
+        for part in &parts {
+            let decision = self.search(part, meter);
+            all.by_search = true;
+            all.stats.add(&decision.stats);
+            if !matches!(decision.verdict, Verdicts::Linearizable) {
+                let invalid = matches!(decision.verdict, Verdicts::Stuck { .. });
+                all.verdict = decision.verdict;
+                if invalid {
+                    break;
+                }
+            }
+        }
+        Some(all)
     }
 
     fn problem(&self, chosen: &[usize]) -> (Vec<Action>, Vec<Call>) {
@@ -175,6 +263,13 @@ impl Subject for ModelSubject<'_> {
             }
         }
         groups.into_values().collect()
+    }
+
+    fn is_refuted(&self, chosen: &[usize], meter: &Meter) -> bool {
+        match self.special(chosen) {
+            Some(found) => found != Found::Linearizable,
+            None => self.proof(chosen, meter, false).is_some(),
+        }
     }
 
     fn proof(&self, chosen: &[usize], meter: &Meter, in_words: bool) -> Option<Proof> {

@@ -65,14 +65,14 @@ impl<'a> RegisterSubject<'a> {
             false => check_unique(&self.calls, self.values.len()),
         };
         match unique {
-            Some(UniqueOutcome::Linearizable) => Decision::by_values(Verdicts::Linearizable),
+            Some(UniqueOutcome::Linearizable) => Decision::special(Verdicts::Linearizable),
             Some(UniqueOutcome::Conflict(culprits)) => {
                 let stuck = self
                     .proof(&culprits, meter, false)
                     .map(|proof| culprits[proof.stuck.call])
                     .or(culprits.iter().copied().max())
                     .unwrap_or(0);
-                Decision::by_values(Verdicts::Stuck { stuck, start: culprits })
+                Decision::special(Verdicts::Stuck { stuck, start: culprits })
             }
             None => self.search(meter),
         }
@@ -242,8 +242,8 @@ impl Subject for RegisterSubject<'_> {
 
 /// What a search outcome means for the whole.
 impl Decision {
-    /// Decided by the special case.
-    fn by_values(verdict: Verdicts) -> Decision {
+    /// Decided by a special case.
+    pub fn special(verdict: Verdicts) -> Decision {
         Decision { verdict, by_search: false, stats: Default::default() }
     }
 

@@ -78,6 +78,16 @@ pub struct SearchStats {
     pub widened: u32,
 }
 
+impl SearchStats {
+    /// Adds the work of another search.
+    pub fn add(&mut self, other: &SearchStats) {
+        self.configs_max = self.configs_max.max(other.configs_max);
+        self.open_max = self.open_max.max(other.open_max);
+        self.steps += other.steps;
+        self.widened += other.widened;
+    }
+}
+
 /// The evidence of a history that is not linearizable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stuck {

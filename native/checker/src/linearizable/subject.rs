@@ -48,6 +48,10 @@ pub trait Subject {
     /// Searches the chosen calls (indices in increasing order); `None` unless they certainly cannot be
     /// linearized. The longest order is looked for only if `in_words`.
     fn proof(&self, chosen: &[usize], meter: &Meter, in_words: bool) -> Option<Proof>;
+    /// Whether the chosen calls certainly cannot be linearized, by whatever means is fastest.
+    fn is_refuted(&self, chosen: &[usize], meter: &Meter) -> bool {
+        self.proof(chosen, meter, false).is_some()
+    }
 }
 
 /// Searches calls on a machine; `state` says what a state is.
