@@ -86,6 +86,15 @@ impl Meter {
         self.started.elapsed().as_secs_f64() * 1e3
     }
 
+    /// What is left, as the budget of a part of the work.
+    pub fn rest(&self) -> Budget {
+        Budget {
+            time: self.deadline.map(|at| at.saturating_duration_since(Instant::now())),
+            memory_bytes: Some(self.memory_bytes).filter(|bytes| *bytes != u64::MAX),
+            cancel: self.cancel.clone(),
+        }
+    }
+
     /// The same limits for one of `parts` that run at the same time: memory is shared out, the
     /// deadline is common.
     pub fn share(&self, parts: usize) -> Meter {

@@ -9,9 +9,9 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
 use crate::budget::Budget;
+use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionReader};
-use crate::set::INDEPENDENT;
-use crate::{Checker, CheckerInfo, independent};
+use crate::{Checker, CheckerInfo};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -26,14 +26,12 @@ const ANOMALIES_MAX: usize = 16;
 
 /// The checker.
 #[derive(Debug, Clone, Copy)]
-pub struct Counter {
-    independent: bool,
-}
+pub struct Counter;
 
 /// Builds it.
 pub fn build(options: &Options) -> Result<Counter, OptionError> {
-    let reader = OptionReader::new(INFO.name, options, INFO.options)?;
-    Ok(Counter { independent: reader.bool("independent", false)? })
+    OptionReader::new(INFO.name, options, INFO.options)?;
+    Ok(Counter)
 }
 
 impl Checker for Counter {
@@ -43,10 +41,7 @@ impl Checker for Counter {
 
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
         let meter = budget.start();
-        let mut result = match self.independent {
-            true => independent::check_keys(INFO.name, history, &|part| check_one(part)),
-            false => check_one(history),
-        };
+        let mut result = check_one(history);
         result.elapsed_ms = meter.elapsed_ms();
         result
     }

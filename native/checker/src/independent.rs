@@ -1,7 +1,8 @@
 //! Objects that are independent of each other: one check for each key of `[key value]` operations.
 //!
 //! Each key gets a history of its own, with the keys taken off the values and with every record that is
-//! not a client's; evidence is translated back to positions of the whole history. `linearizable` has
+//! not a client's; evidence is translated back to positions of the whole history. Any checker that lists
+//! [`INDEPENDENT`] among its options is wrapped in [`EachKey`] when it is asked for; `linearizable` has
 //! a leaner way of its own.
 
 use std::sync::Mutex;
@@ -10,12 +11,45 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{CheckResult, History, Op, OpType, Value, Verdict};
 
+use crate::Checker;
+use crate::budget::Budget;
 use crate::numbering::Numbering;
+use crate::options::OptionInfo;
+
+/// The option to check every key for itself.
+pub(crate) const INDEPENDENT: OptionInfo = OptionInfo {
+    name: "independent",
+    default: "false",
+    about: "values are [key value] and each key is an object of its own",
+};
 
 /// How many keys that are not valid are told in full.
 const PARTS_MAX: usize = 16;
 /// How many anomalies are passed on.
 const ANOMALIES_MAX: usize = 16;
+
+/// A checker of one object, asked about each key.
+pub(crate) struct EachKey(pub Box<dyn Checker>);
+
+impl Checker for EachKey {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
+        let meter = budget.start();
+        let mut result = check_keys(self.name(), history, &|part| match meter.check_time() {
+            Ok(()) => self.0.check(part, &meter.rest()),
+            Err(why) => CheckResult::new(
+                self.name(),
+                Verdict::Unknown,
+                format!("not checked: {why}; a larger budget would help"),
+            ),
+        });
+        result.elapsed_ms = meter.elapsed_ms();
+        result
+    }
+}
 
 /// The records of one key with their positions in the whole history.
 struct Part {
@@ -124,9 +158,13 @@ fn translate(mut result: CheckResult, part: &Part) -> CheckResult {
             Some(inner) => format!("{} {inner}", part.key),
             None => part.key.to_string(),
         });
-        for op in &mut anomaly.ops {
-            *op = u64::from(part.positions[*op as usize]);
-        }
+        let whole = |position: &mut u64| *position = u64::from(part.positions[*position as usize]);
+        anomaly.ops.iter_mut().for_each(whole);
+        anomaly.longest_order.iter_mut().for_each(whole);
+        anomaly.edges.iter_mut().for_each(|edge| {
+            whole(&mut edge.from);
+            whole(&mut edge.to);
+        });
     }
     result
 }
@@ -156,8 +194,9 @@ fn combine(name: &str, done: Vec<(&Value, CheckResult)>) -> CheckResult {
     result.counts.insert("keys-invalid".into(), of(Verdict::Invalid).count() as u64);
     result.counts.insert("keys-unknown".into(), of(Verdict::Unknown).count() as u64);
     for (key, mut part) in done {
+        // Told once, above, where every reader looks; a part says which key and why.
         let room = ANOMALIES_MAX.saturating_sub(result.anomalies.len());
-        result.anomalies.extend(part.anomalies.iter().take(room).cloned());
+        result.anomalies.extend(part.anomalies.drain(..).take(room));
         if part.verdict != Verdict::Valid && result.parts.len() < PARTS_MAX {
             part.checker = format!("{name} of key {key}");
             result.parts.push(part);

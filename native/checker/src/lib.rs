@@ -5,15 +5,20 @@
 //! A checker answers `valid` only for what it has decided; want of evidence and used-up budgets are
 //! `unknown`.
 
+pub mod adya;
+pub mod availability;
 pub mod bank;
 mod budget;
+pub mod causal_reverse;
 mod compose;
 pub mod counter;
 mod elements;
 pub mod elle;
+pub mod final_reads;
 mod independent;
 pub mod kafka;
 pub mod linearizable;
+pub mod lock;
 pub mod long_fork;
 mod numbering;
 mod options;
@@ -21,6 +26,7 @@ pub mod pn_counter;
 pub mod queues;
 mod ranges;
 pub mod registry;
+pub mod sequential;
 pub mod set;
 pub mod set_full;
 pub mod stats;
@@ -30,6 +36,7 @@ mod vacuity;
 pub use budget::{Budget, Exhausted, Meter};
 pub use compose::check_all;
 pub use options::{OptionError, OptionInfo, did_you_mean};
+use options::OptionReader;
 pub use vacuity::vacuity;
 
 use fuzz_dist_core::spec::CheckerSpec;
@@ -72,6 +79,14 @@ const ALL: &[(CheckerInfo, Build)] = &[
     (elle::RW_REGISTER, |options| Ok(Box::new(elle::build_rw_register(options)?))),
     (kafka::INFO, |options| Ok(Box::new(kafka::build(options)?))),
     (registry::INFO, |options| Ok(Box::new(registry::build(options)?))),
+    (lock::INFO, |options| Ok(Box::new(lock::build(options)?))),
+    (lock::MUTEX, |options| Ok(Box::new(lock::build_mutex(options)?))),
+    (adya::INFO, |options| Ok(Box::new(adya::build(options)?))),
+    (causal_reverse::INFO, |options| Ok(Box::new(causal_reverse::build(options)?))),
+    (causal_reverse::COMMENTS, |options| Ok(Box::new(causal_reverse::build_comments(options)?))),
+    (sequential::INFO, |options| Ok(Box::new(sequential::build(options)?))),
+    (final_reads::INFO, |options| Ok(Box::new(final_reads::build(options)?))),
+    (availability::INFO, |options| Ok(Box::new(availability::build(options)?))),
     (stats::STATS, |options| Ok(Box::new(stats::build_stats(options)?))),
     (stats::EXCEPTIONS, |options| Ok(Box::new(stats::build_exceptions(options)?))),
 ];
@@ -79,7 +94,7 @@ const ALL: &[(CheckerInfo, Build)] = &[
 /// Makes the checker of a spec.
 pub fn build(spec: &CheckerSpec) -> Result<Box<dyn Checker>, OptionError> {
     match ALL.iter().find(|(info, _)| info.name == spec.name) {
-        Some((_, build)) => build(&spec.options),
+        Some((info, build)) => build_one(info, *build, &spec.options),
         None => {
             let names: Vec<&str> = ALL.iter().map(|(info, _)| info.name).collect();
             Err(OptionError::UnknownChecker {
@@ -89,6 +104,25 @@ pub fn build(spec: &CheckerSpec) -> Result<Box<dyn Checker>, OptionError> {
             })
         }
     }
+}
+
+/// Options may carry the question mark of their Clojure names (`linearizable?`).
+fn build_one(
+    info: &CheckerInfo,
+    build: Build,
+    given: &fuzz_dist_core::spec::Options,
+) -> Result<Box<dyn Checker>, OptionError> {
+    let plain = |name: &String| name.strip_suffix('?').unwrap_or(name).to_owned();
+    let mut options: fuzz_dist_core::spec::Options =
+        given.iter().map(|(name, value)| (plain(name), value.clone())).collect();
+    let own_way = [linearizable::INFO.name, lock::MUTEX.name].contains(&info.name);
+    if own_way || !info.options.contains(&independent::INDEPENDENT) {
+        return build(&options);
+    }
+    let each = OptionReader::new(info.name, &options, info.options)?.bool("independent", false)?;
+    options.remove("independent");
+    let checker = build(&options)?;
+    Ok(if each { Box::new(independent::EachKey(checker)) } else { checker })
 }
 
 /// Every checker, explained.

@@ -25,10 +25,10 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Sym, Value, Verd
 use serde_json::json;
 
 use crate::budget::{Budget, Meter};
+use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::ranges::Ranges;
-use crate::set::INDEPENDENT;
-use crate::{Checker, CheckerInfo, independent};
+use crate::{Checker, CheckerInfo};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -60,7 +60,6 @@ const ANOMALIES_MAX: usize = 16;
 pub struct PnCounter {
     monotonic: bool,
     read_your_writes: bool,
-    independent: bool,
 }
 
 /// Builds it.
@@ -69,7 +68,6 @@ pub fn build(options: &Options) -> Result<PnCounter, OptionError> {
     Ok(PnCounter {
         monotonic: reader.bool("monotonic", false)?,
         read_your_writes: reader.bool("read-your-writes", true)?,
-        independent: reader.bool("independent", false)?,
     })
 }
 
@@ -80,12 +78,7 @@ impl Checker for PnCounter {
 
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
         let meter = budget.start();
-        let mut result = match self.independent {
-            true => {
-                independent::check_keys(INFO.name, history, &|part| self.check_one(part, &meter))
-            }
-            false => self.check_one(history, &meter),
-        };
+        let mut result = self.check_one(history, &meter);
         result.elapsed_ms = meter.elapsed_ms();
         result
     }

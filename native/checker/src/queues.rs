@@ -18,9 +18,9 @@ use rustc_hash::FxBuildHasher;
 
 use crate::budget::Budget;
 use crate::elements::some;
+use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::set::INDEPENDENT;
-use crate::{Checker, CheckerInfo, independent};
+use crate::{Checker, CheckerInfo};
 
 /// What people read about `queue`.
 pub const QUEUE: CheckerInfo = CheckerInfo {
@@ -51,14 +51,12 @@ const ANOMALIES_MAX: usize = 8;
 
 /// The checker `queue`.
 #[derive(Debug, Clone, Copy)]
-pub struct Queue {
-    independent: bool,
-}
+pub struct Queue;
 
 /// Builds `queue`.
 pub fn build_queue(options: &Options) -> Result<Queue, OptionError> {
-    let reader = OptionReader::new(QUEUE.name, options, QUEUE.options)?;
-    Ok(Queue { independent: reader.bool("independent", false)? })
+    OptionReader::new(QUEUE.name, options, QUEUE.options)?;
+    Ok(Queue)
 }
 
 impl Checker for Queue {
@@ -68,10 +66,7 @@ impl Checker for Queue {
 
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
         let meter = budget.start();
-        let mut result = match self.independent {
-            true => independent::check_keys(QUEUE.name, history, &|part| check_queue(part)),
-            false => check_queue(history),
-        };
+        let mut result = check_queue(history);
         result.elapsed_ms = meter.elapsed_ms();
         result
     }
@@ -132,7 +127,6 @@ fn check_queue(history: &History) -> CheckResult {
 #[derive(Debug, Clone, Copy)]
 pub struct TotalQueue {
     forbid_duplicates: bool,
-    independent: bool,
 }
 
 /// Builds `total-queue`.
@@ -140,7 +134,6 @@ pub fn build_total(options: &Options) -> Result<TotalQueue, OptionError> {
     let reader = OptionReader::new(TOTAL.name, options, TOTAL.options)?;
     Ok(TotalQueue {
         forbid_duplicates: reader.word("duplicates", &["allow", "forbid"], "allow")? == "forbid",
-        independent: reader.bool("independent", false)?,
     })
 }
 
@@ -151,10 +144,7 @@ impl Checker for TotalQueue {
 
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
         let meter = budget.start();
-        let mut result = match self.independent {
-            true => independent::check_keys(TOTAL.name, history, &|part| self.check_one(part)),
-            false => self.check_one(history),
-        };
+        let mut result = self.check_one(history);
         result.elapsed_ms = meter.elapsed_ms();
         result
     }

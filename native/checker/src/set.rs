@@ -10,21 +10,15 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
 
 use crate::budget::Budget;
 use crate::elements::{NONE, SetHistory, about, read_elements, some};
+use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo, independent};
+use crate::{Checker, CheckerInfo};
 
 /// The option that both set checkers have.
 pub(crate) const FAILED_ADDS: OptionInfo = OptionInfo {
     name: "failed-adds",
     default: "forbid",
     about: "forbid, or allow: whether an element may be read whose every add failed",
-};
-
-/// The option to check every key for itself.
-pub(crate) const INDEPENDENT: OptionInfo = OptionInfo {
-    name: "independent",
-    default: "false",
-    about: "values are [key value] and each key is an object of its own",
 };
 
 /// What people read about it.
@@ -42,7 +36,6 @@ const ANOMALIES_MAX: usize = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct Set {
     forbid_failed: bool,
-    independent: bool,
 }
 
 /// Builds it.
@@ -50,7 +43,6 @@ pub fn build(options: &Options) -> Result<Set, OptionError> {
     let reader = OptionReader::new(INFO.name, options, INFO.options)?;
     Ok(Set {
         forbid_failed: reader.word("failed-adds", &["forbid", "allow"], "forbid")? == "forbid",
-        independent: reader.bool("independent", false)?,
     })
 }
 
@@ -61,10 +53,7 @@ impl Checker for Set {
 
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
         let meter = budget.start();
-        let mut result = match self.independent {
-            true => independent::check_keys(INFO.name, history, &|part| self.check_one(part)),
-            false => self.check_one(history),
-        };
+        let mut result = self.check_one(history);
         result.elapsed_ms = meter.elapsed_ms();
         result
     }

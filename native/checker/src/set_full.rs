@@ -23,9 +23,10 @@ use serde_json::json;
 
 use crate::budget::{Budget, Exhausted, Meter};
 use crate::elements::{Added, NONE, SetHistory, about, read_elements, some};
+use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::set::{FAILED_ADDS, INDEPENDENT};
-use crate::{Checker, CheckerInfo, independent};
+use crate::set::FAILED_ADDS;
+use crate::{Checker, CheckerInfo};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -55,7 +56,6 @@ const READS_PER_LOOK: usize = 256;
 pub struct SetFull {
     linearizable: bool,
     forbid_failed: bool,
-    independent: bool,
 }
 
 /// Builds it.
@@ -64,7 +64,6 @@ pub fn build(options: &Options) -> Result<SetFull, OptionError> {
     Ok(SetFull {
         linearizable: reader.bool("linearizable", false)?,
         forbid_failed: reader.word("failed-adds", &["forbid", "allow"], "forbid")? == "forbid",
-        independent: reader.bool("independent", false)?,
     })
 }
 
@@ -75,12 +74,7 @@ impl Checker for SetFull {
 
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
         let meter = budget.start();
-        let mut result = match self.independent {
-            true => {
-                independent::check_keys(INFO.name, history, &|part| self.check_one(part, &meter))
-            }
-            false => self.check_one(history, &meter),
-        };
+        let mut result = self.check_one(history, &meter);
         result.elapsed_ms = meter.elapsed_ms();
         result
     }

@@ -10,6 +10,7 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, OpType, Value, Verdict};
 use rustc_hash::FxBuildHasher;
 
 use crate::budget::Budget;
+use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo};
 
@@ -17,7 +18,7 @@ use crate::{Checker, CheckerInfo};
 pub const INFO: CheckerInfo = CheckerInfo {
     name: "unique-ids",
     about: "Whether all identifiers that generate returned are different.",
-    options: &[],
+    options: &[INDEPENDENT],
 };
 
 /// How many anomalies are told.
