@@ -43,7 +43,7 @@ pub const COMMENTS: CheckerInfo = CheckerInfo {
 /// How many anomalies are told.
 const ANOMALIES_MAX: usize = 16;
 /// How many reads between two looks at the clock.
-const READS_PER_LOOK: usize = 256;
+const READS_PER_LOOK: u64 = 256;
 
 /// The checker, under either name.
 #[derive(Debug, Clone, Copy)]
@@ -140,7 +140,7 @@ fn check_reads(name: &str, history: &History, meter: &Meter) -> Result<CheckResu
     let mut seen_in: Vec<u64> = Vec::new();
     for op in history.client_ops().filter(|op| op.f == "read" && op.op_type == OpType::Ok) {
         reads += 1;
-        if reads as usize % READS_PER_LOOK == 0 {
+        if reads.is_multiple_of(READS_PER_LOOK) {
             meter
                 .check_time()
                 .map_err(|why| format!("{why} after {reads} reads; a larger budget would help"))?;

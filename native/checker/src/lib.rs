@@ -19,12 +19,15 @@ mod independent;
 pub mod kafka;
 pub mod linearizable;
 pub mod lock;
+pub mod log_file_pattern;
 pub mod long_fork;
+pub mod monotonic;
 mod numbering;
 mod options;
 pub mod pn_counter;
 pub mod queues;
 mod ranges;
+pub mod recovery;
 pub mod registry;
 pub mod sequential;
 pub mod set;
@@ -87,6 +90,9 @@ const ALL: &[(CheckerInfo, Build)] = &[
     (sequential::INFO, |options| Ok(Box::new(sequential::build(options)?))),
     (final_reads::INFO, |options| Ok(Box::new(final_reads::build(options)?))),
     (availability::INFO, |options| Ok(Box::new(availability::build(options)?))),
+    (monotonic::INFO, |options| Ok(Box::new(monotonic::build(options)?))),
+    (recovery::INFO, |options| Ok(Box::new(recovery::build(options)?))),
+    (log_file_pattern::INFO, |options| Ok(Box::new(log_file_pattern::build(options)?))),
     (stats::STATS, |options| Ok(Box::new(stats::build_stats(options)?))),
     (stats::EXCEPTIONS, |options| Ok(Box::new(stats::build_exceptions(options)?))),
 ];

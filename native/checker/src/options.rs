@@ -135,6 +135,21 @@ impl<'a> OptionReader<'a> {
         })
     }
 
+    /// Some words, as a list or in one text with commas.
+    pub fn words(&self, name: &str) -> Result<Option<Vec<String>>, OptionError> {
+        let Some(given) = self.options.get(name) else { return Ok(None) };
+        let plain = |word: &str| word.trim().trim_start_matches(':').to_owned();
+        let words: Option<Vec<String>> = match given {
+            Json::String(text) => Some(text.split(',').map(plain).collect()),
+            Json::Array(items) => items.iter().map(|item| item.as_str().map(plain)).collect(),
+            _ => None,
+        };
+        match words.filter(|words| words.iter().all(|word| !word.is_empty())) {
+            Some(words) => Ok(Some(words)),
+            None => Err(self.bad(name, given, "words, as a list or with commas", String::new())),
+        }
+    }
+
     /// The value as it was given.
     pub fn raw(&self, name: &str) -> Option<&'a Json> {
         self.options.get(name)

@@ -50,7 +50,12 @@ pub(crate) fn analyze_with(
     let header = recovered.header;
     let history = History::new(recovered.ops).map_err(|e| RunError::Input(e.to_string()))?;
     let interrupted = interruption(&history);
-    let result = check(&spec, &schedule, &history, checkers, interrupted.as_deref())?;
+    let checkers = match checkers {
+        Some(given) => given,
+        None => plan::checkers(&spec)?,
+    };
+    let checkers = tell_place(checkers, run_dir, header.clock.start_wall_ns);
+    let result = check(&schedule, &history, &checkers, interrupted.as_deref());
     let replay_command = replay_command(program, run_dir);
     let info = RunInfo {
         run_id: header.run.clone(),
@@ -135,19 +140,32 @@ fn read_schedule(path: &Path) -> Result<FaultSchedule, RunError> {
     }
 }
 
+/// Where the logs of this run are, and when it began, for the checker that reads them.
+fn tell_place(
+    mut checkers: Vec<CheckerSpec>,
+    run_dir: &Path,
+    start_wall_ns: i64,
+) -> Vec<CheckerSpec> {
+    for checker in checkers.iter_mut().filter(|checker| checker.name == "log-file-pattern") {
+        let own = [
+            ("path", run_dir.display().to_string().into()),
+            ("start-wall-ns", start_wall_ns.into()),
+        ];
+        if !checker.options.contains_key("path") {
+            checker.options.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        }
+    }
+    checkers
+}
+
 fn check(
-    spec: &Spec,
     schedule: &FaultSchedule,
     history: &History,
-    checkers: Option<Vec<CheckerSpec>>,
+    checkers: &[CheckerSpec],
     interrupted: Option<&str>,
-) -> Result<CheckResult, RunError> {
-    let checkers = match checkers {
-        Some(given) => given,
-        None => plan::checkers(spec)?,
-    };
+) -> CheckResult {
     let budget = Budget { time: Some(CHECK_TIME_MAX), ..Budget::default() };
-    let mut result = check_all(history, &checkers, &budget);
+    let mut result = check_all(history, checkers, &budget);
     let mut guards = vec![vacuity(history, !schedule.faults.is_empty())];
     if let Some(reason) = interrupted {
         guards.push(CheckResult::new("completeness", Verdict::Unknown, reason));
@@ -159,7 +177,7 @@ fn check(
         }
         result.parts.push(guard);
     }
-    Ok(result)
+    result
 }
 
 fn observer_ops<'a>(history: &'a History, f: &'a str) -> impl Iterator<Item = &'a Op> {

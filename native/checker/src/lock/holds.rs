@@ -154,12 +154,11 @@ impl Holds {
     ) {
         let mut next = Hold::new(owner, call);
         match current.as_mut().filter(|hold| hold.depth > 0) {
-            Some(hold) if may_have_ended => {
-                // Within the hold or after it: as many releases as both may need are right.
-                if rules.depth_max > 1 {
-                    next.unsure_releases = hold.depth + hold.unsure_releases;
-                }
+            // Within the hold or after it: as many releases as both may need are right.
+            Some(hold) if may_have_ended && rules.depth_max > 1 => {
+                next.unsure_releases = hold.depth + hold.unsure_releases;
             }
+            Some(_) if may_have_ended => {}
             Some(hold) if hold.depth < rules.depth_max => {
                 hold.depth += 1;
                 hold.leased_at = call.invoke;
