@@ -28,6 +28,8 @@ defmodule FuzzDist do
 
   ## In ExUnit
 
+  (`doc/checking.md` of the project has a whole test module, and what every checker takes.)
+
   A failure once found is worth keeping. Write its history among the tests, once:
 
       iex> FuzzDist.History.write("store/register/latest", "test/failures/split_brain.edn")
@@ -66,7 +68,7 @@ defmodule FuzzDist do
   |---|---|
   | `:verdict` | `:valid`, `:invalid`, or `:unknown` where it could not be decided, or there was too little to decide from |
   | `:reason` | why, in a line |
-  | `:anomalies` | the violations, the most telling first: `:name`, `:key` (text, or `nil`), `:text` (what happened, drawn), `:ops` (indices of the records that show it) |
+  | `:anomalies` | the violations, the most telling first: `:name`, `:key` (text, or `nil`), `:text` (what happened, drawn), `:ops` (indices of the records that show it), `:edges` (of a cycle or a chain: `:from` and `:to`, indices, `:kind`, `:why`), `:longest_order` (where an order was sought: indices of invocations) |
   | `:counts` | what was counted, by name (text) |
   | `:details` | whatever else the checker tells, keys are text |
   | `:parts` | the same for each checker, or for keys that are not valid |
@@ -97,8 +99,8 @@ defmodule FuzzDist do
       FuzzDist.check(ops, [:stats, {"set-full", linearizable: true}])
 
   `history` is a path (a file in any format that fuzz_dist reads, or the folder of a run), a list of records, or what
-  `FuzzDist.History.load/1` gave. Names and options of checkers are those of `fuzz_dist check --list`; a dash may be
-  an underscore.
+  `FuzzDist.History.load/1` gave. Names and options of checkers are those of `fuzz_dist check --list`, all of them; a
+  dash may be an underscore, and lists are lists (`anomalies: ["G0", "G1a"]`).
 
   | option | default | what |
   |---|---|---|

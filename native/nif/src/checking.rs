@@ -114,13 +114,30 @@ fn term_of_result(result: &CheckResult) -> Value {
 }
 
 fn term_of_anomaly(anomaly: &Anomaly) -> Value {
-    let ops = anomaly.ops.iter().map(|&op| Value::Int(i64::try_from(op).unwrap_or(i64::MAX)));
+    let edges = anomaly.edges.iter().map(|edge| {
+        atom_map([
+            ("from", position(edge.from)),
+            ("to", position(edge.to)),
+            ("kind", Value::str(edge.kind.as_str())),
+            ("why", Value::str(edge.why.as_str())),
+        ])
+    });
     atom_map([
         ("name", Value::str(anomaly.name.as_str())),
         ("key", anomaly.key.as_deref().map_or(Value::Nil, Value::str)),
         ("text", Value::str(anomaly.text.as_str())),
-        ("ops", Value::list(ops.collect::<Vec<_>>())),
+        ("ops", positions(&anomaly.ops)),
+        ("edges", Value::list(edges.collect::<Vec<_>>())),
+        ("longest_order", positions(&anomaly.longest_order)),
     ])
+}
+
+fn positions(of: &[u64]) -> Value {
+    Value::list(of.iter().map(|&op| position(op)).collect::<Vec<_>>())
+}
+
+fn position(of: u64) -> Value {
+    Value::Int(i64::try_from(of).unwrap_or(i64::MAX))
 }
 
 fn atom_map<const N: usize>(pairs: [(&str, Value); N]) -> Value {
@@ -179,6 +196,17 @@ mod tests {
         let both = run("[[\"stats\" {}] [\"linearizable\" {\"model\" :register}]]").unwrap();
         assert_eq!(both.get("verdict"), Some(&Value::sym("invalid")));
         assert_eq!(both.get("parts").unwrap().items().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn edges_and_orders_come_along() {
+        let edge = fuzz_dist_core::Edge { from: 1, to: 3, kind: "ww".into(), why: "so".into() };
+        let anomaly = Anomaly { edges: vec![edge], longest_order: vec![2], ..Anomaly::default() };
+        let term = term_of_anomaly(&anomaly);
+        let expected = "{:from 1 :to 3 :kind \"ww\" :why \"so\"}";
+        assert_eq!(term.get("edges"), Some(&Value::list(vec![self::term(expected)])));
+        assert_eq!(term.get("longest_order"), Some(&Value::list(vec![Value::Int(2)])));
+        assert_eq!(term.get("key"), Some(&Value::Nil));
     }
 
     #[test]
