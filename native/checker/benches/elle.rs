@@ -2,7 +2,8 @@
 //!
 //! Histories come from a seed: clients run transactions against a store that is strictly serializable, or
 //! one with stale reads or with snapshots (dense with anomalies). Times are
-//! those of the check alone. Arguments choose shapes by a part of their name; sizes above
+//! those of the check alone, and so is the memory: the most that it holds beyond the history (on Linux).
+//! Arguments choose shapes by a part of their name; sizes above
 //! `FUZZ_DIST_BENCH_MAX` transactions (default a million) are left out; `FUZZ_DIST_BENCH_EDN` names a folder
 //! into which the histories are written, for measuring the whole program.
 
@@ -187,12 +188,27 @@ fn perform(shape: Shape, store: &mut Store, random: &mut Random, txn: &mut Open)
     true
 }
 
+/// A figure of `/proc/self/status`, in KiB; 0 where there is none.
+fn status_kb(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name));
+    let figure = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
+    figure.unwrap_or_default()
+}
+
+/// Begins a new peak of memory; what is held now, in KiB.
+fn forget_peak() -> u64 {
+    // Not everywhere permitted; then the peak of the generator counts as well.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    status_kb("VmRSS")
+}
+
 fn main() {
     let max = std::env::var("FUZZ_DIST_BENCH_MAX").ok().and_then(|text| text.parse().ok());
     let max: usize = max.unwrap_or(1_000_000);
     let wanted: Vec<String> =
         std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    println!("| history | transactions | verdict | ms |\n|---|---|---|---|");
+    println!("| history | transactions | verdict | ms | MB |\n|---|---|---|---|---|");
     for shape in SHAPES {
         if !wanted.is_empty() && !wanted.iter().any(|part| shape.name.contains(part.as_str())) {
             continue;
@@ -215,13 +231,15 @@ fn main() {
             let name = if shape.lists { "list-append" } else { "rw-register" };
             let spec = CheckerSpec { name: name.into(), options };
             let Ok(checker) = build(&spec) else { continue };
+            let before = forget_peak();
             let start = Instant::now();
             let result = checker.check(&history, &Budget::UNLIMITED);
             println!(
-                "| {} | {size} | {} | {:.0} |",
+                "| {} | {size} | {} | {:.0} | {} |",
                 shape.name,
                 result.verdict,
-                start.elapsed().as_secs_f64() * 1e3
+                start.elapsed().as_secs_f64() * 1e3,
+                status_kb("VmHWM").saturating_sub(before) / 1024
             );
             eprintln!("{}", result.reason);
         }

@@ -1,115 +1,85 @@
-//! Anomalies of every name, planted in the middle of a long history that has none.
+//! Anomalies of every name, planted in a long history that has none.
 //!
 //! Each is small and holds nothing worse than its name; the long history is strictly serializable by
-//! construction. What is found must be exactly what was planted.
+//! construction. What is found must be exactly what was planted, the models that it rules out must be ruled
+//! out, and those right below them must hold. Rings of dependencies of any length are in `elle_rings.rs`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+mod elle_common;
 
-use common::{Builder, Random, check, int, spec};
+use common::{Random, check, spec};
+use elle_common::{PLANTED, background, planted, size, spread};
 use fuzz_dist_checker::{Budget, build};
-use fuzz_dist_core::interop::{add_invocations, read_records};
-use fuzz_dist_core::{History, Op, Process, Value, Verdict};
+use fuzz_dist_core::{History, Verdict};
 use serde_json::{Value as Json, json};
 
-/// How many transactions surround what is planted: `FUZZ_DIST_PLANTED_SIZE`, else a few thousand.
-fn size() -> usize {
-    std::env::var("FUZZ_DIST_PLANTED_SIZE").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000)
-}
+const SIZE: usize = 1_000;
 
-/// Transactions of eight processes on a store that applies each at once when it completes.
-fn valid(txn_count: usize, lists: bool) -> Vec<Op> {
-    let mut random = Random(11);
-    let mut builder = Builder::default();
-    let mut state: Vec<Vec<Value>> = vec![Vec::new()];
-    let mut open: Vec<Option<Vec<bool>>> = vec![None; 8];
-    let (mut begun, mut done) = (0, 0);
-    while done < txn_count {
-        let process = random.below(8);
-        if let Some(shape) = open[process].take() {
-            let mut mops = Vec::new();
-            for write in shape {
-                let first_key = state.len().saturating_sub(5);
-                let key = first_key + random.below(state.len() - first_key);
-                let name = int(key as i64);
-                if write {
-                    let value = int(state[key].len() as i64 + 1);
-                    state[key].push(value.clone());
-                    let f = Value::sym(if lists { "append" } else { "w" });
-                    mops.push(Value::list(vec![f, name, value]));
-                } else {
-                    let value = match lists {
-                        true => Value::list(state[key].clone()),
-                        false => state[key].last().cloned().unwrap_or_default(),
-                    };
-                    mops.push(Value::list(vec![Value::sym("r"), name, value]));
-                }
-                if state[key].len() >= 20 {
-                    state.push(Vec::new());
-                }
-            }
-            builder.ok(process as i64, "txn", Value::list(mops));
-            done += 1;
-        } else if begun < txn_count {
-            begun += 1;
-            open[process] = Some((0..1 + random.below(3)).map(|_| random.chance(50)).collect());
-            builder.invoke(process as i64, "txn", Value::Nil);
+/// The strongest models that an anomaly still allows, as far as they are below those that it rules out.
+fn holds(name: &str) -> &'static [&'static str] {
+    match name {
+        "G0" | "duplicate-elements" | "cyclic-versions" => &["none"],
+        "G1a" | "G1b" | "G1c" | "dirty-update" | "incompatible-order" | "future-read"
+        | "garbage-read" => &["read-uncommitted"],
+        "internal" => &["read-committed", "cursor-stability", "repeatable-read"],
+        "lost-update" => &["read-committed", "read-atomic", "monotonic-atomic-view"],
+        "G-single-item" => &["read-committed", "cursor-stability", "monotonic-view", "read-atomic"],
+        "G-nonadjacent-item" => &["consistent-view", "forward-consistent-view", "update-atomic"],
+        "G2-item" => &["snapshot-isolation", "strong-snapshot-isolation"],
+        "G0-process" => &["serializable", "repeatable-read"],
+        "G1c-process" => &["serializable", "strong-session-read-uncommitted"],
+        "G-single-item-process" | "G-nonadjacent-item-process" => {
+            &["serializable", "strong-session-read-committed"]
         }
-    }
-    // An invocation says what is asked; which key that is was drawn at completion.
-    builder.ops
-}
-
-/// The planted records: `process type [mops]`, one a line; processes and keys are no one else's.
-fn planted(text: &str) -> Vec<Op> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let edn: Vec<String> = lines
-        .map(|line| {
-            let mut parts = line.splitn(3, ' ');
-            let (process, op_type) = (parts.next().unwrap(), parts.next().unwrap());
-            let value = parts.next().unwrap();
-            format!("{{:process {process} :type :{op_type} :f :txn :value {value}}}")
-        })
-        .collect();
-    let mut ops =
-        add_invocations(read_records("planted", edn.join("\n").as_bytes(), None).unwrap());
-    for op in &mut ops {
-        op.process = Process::Client(op.process.client().unwrap() + 1_000);
-    }
-    ops
-}
-
-fn around(text: &str, lists: bool) -> History {
-    let mut ops = valid(size(), lists);
-    // Where the order of time is drawn, an invocation must be what it becomes: fill it in.
-    let history = History::new(ops.clone()).unwrap();
-    for (position, op) in ops.iter_mut().enumerate() {
-        if let Some(done) = history.completion(position).filter(|done| done.index > position as u64)
-        {
-            op.value = done.value.clone();
+        "G2-item-process" => &["serializable", "strong-session-snapshot-isolation"],
+        "G0-realtime" => &["strong-session-serializable"],
+        "G1c-realtime" => &["strong-session-serializable", "strong-read-uncommitted"],
+        "G-single-item-realtime" | "G-nonadjacent-item-realtime" => {
+            &["strong-session-serializable", "strong-read-committed"]
         }
+        "G2-item-realtime" => &["strong-session-serializable", "strong-snapshot-isolation"],
+        other => panic!("{other} has no levels"),
     }
-    let middle = ops.len() / 2;
-    ops.splice(middle..middle, planted(text));
-    History::new(ops).unwrap()
 }
 
-fn expect(checker: &str, name: &str, mut options: Json, text: &str, not: &[&str]) {
+fn expect(checker: &str, name: &str, options: Json, text: &str, not: &[&str]) {
     let lists = checker == "list-append";
-    options["anomalies"] = json!(options.get("anomalies").and_then(Json::as_str).unwrap_or("none"));
-    let history = around(text, lists);
-    let result = check(checker, options, &history);
+    let mut random = Random(text.len() as u64);
+    let (history, _) = spread(&mut random, &background(size(SIZE), lists), &planted(text));
+    let result = check(checker, options.clone(), &history);
     assert_eq!(result.verdict, Verdict::Invalid, "{name}: {}", result.reason);
     assert_eq!(result.details["anomaly-types"], json!([name]), "{name}: {result:#?}");
     assert_eq!(result.details["not"], json!(not), "{name}");
     let anomaly = &result.anomalies[0];
     assert_eq!(anomaly.name, name);
     assert!(!anomaly.ops.is_empty() && !anomaly.text.is_empty(), "{name}: {anomaly:?}");
+    assert!(anomaly.text.lines().count() <= 24, "more than a screen: {}", anomaly.text);
     for op in &anomaly.ops {
         let process = history.ops()[*op as usize].process.client().unwrap();
-        assert!(process >= 1_000, "{name} is shown by records that were not planted: {anomaly:?}");
+        assert!(
+            process >= PLANTED,
+            "{name} is shown by records that were not planted: {anomaly:?}"
+        );
     }
+    let verdict = |model: &str| {
+        let mut options = options.clone();
+        options["consistency-model"] = json!(model);
+        options["anomalies"] = json!("none");
+        check(checker, options, &history).verdict
+    };
+    for model in not {
+        assert_eq!(verdict(model), Verdict::Invalid, "{name} and {model}");
+    }
+    for model in holds(name) {
+        assert_eq!(verdict(model), Verdict::Valid, "{name} and {model}");
+    }
+    let mut by_name = options.clone();
+    by_name["consistency-model"] = json!("none");
+    by_name["anomalies"] = json!([name]);
+    let result = check(checker, by_name, &history);
+    assert_eq!(result.verdict, Verdict::Invalid, "{name} by its name: {}", result.reason);
 }
 
 #[test]
@@ -122,17 +92,10 @@ fn what_surrounds_is_valid() {
             json!({"sequential-keys": true, "linearizable-keys": true, "wfr-keys": true}),
         ),
     ] {
-        let ops = valid(size(), checker == "list-append");
-        let mut filled = ops.clone();
-        let history = History::new(ops).unwrap();
-        for (position, op) in filled.iter_mut().enumerate() {
-            if let Some(done) = history.completion(position).filter(|d| d.index > position as u64) {
-                op.value = done.value.clone();
-            }
-        }
-        let result = check(checker, options, &History::new(filled).unwrap());
+        let history = History::new(background(size(SIZE), checker == "list-append")).unwrap();
+        let result = check(checker, options, &history);
         assert_eq!(result.verdict, Verdict::Valid, "{checker}: {}", result.reason);
-        assert!(result.counts["dependencies"] > size() as u64 / 4, "{:?}", result.counts);
+        assert!(result.counts["dependencies"] > size(SIZE) as u64 / 4, "{:?}", result.counts);
     }
 }
 

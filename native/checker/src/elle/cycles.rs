@@ -16,7 +16,8 @@ use crate::elle::graph::{
     components, key_of, kind_of, kinds,
 };
 use crate::elle::models::{Lattice, Names};
-use crate::elle::orders::Order;
+use crate::elle::orders::{self, Order};
+use crate::elle::txns::Txn;
 use crate::elle::walk::{Hop, Scratch, closing, shortest};
 
 /// One step of a cycle: a transaction precedes another.
@@ -39,6 +40,8 @@ pub struct Cycle {
     pub steps: Vec<Step>,
     /// Whether its transactions are also in a cycle without the steps in time.
     pub time_adds_nothing: bool,
+    /// Whether a step in time leads past a part of it, to a cycle of a worse name.
+    pub is_detour: bool,
     /// Its name if a write that was read counts as a read rather than as a write over a write.
     pub name_by_reads: &'static str,
 }
@@ -61,6 +64,26 @@ pub struct Cycles {
     pub component_count: u64,
     /// How many transactions the largest of them has.
     pub largest: u64,
+}
+
+impl Cycles {
+    /// Takes out of cycles with several steps in time what one such step leads past. Of two steps of real
+    /// time, the first transaction of one always precedes the second of the other, so one of them is enough;
+    /// where that leaves another name, the cycle was a detour.
+    pub fn shorten(&mut self, txns: &[Txn]) {
+        for (class, found) in &mut self.classes {
+            for cycle in &mut found.shown {
+                while let Some(steps) = orders::shortcut(txns, &cycle.steps) {
+                    if name(&steps) != *class {
+                        cycle.is_detour = true;
+                        break;
+                    }
+                    cycle.steps = steps;
+                }
+            }
+            found.shown.sort_by_key(|cycle| (cycle.is_detour, cycle.steps.len()));
+        }
+    }
 }
 
 /// How many cycles are compared to find a short one.
@@ -383,7 +406,8 @@ impl Search<'_> {
             let is_read_too = step.kind == WW && direct(WR).is_some();
             by_reads.push(Step { kind: if is_read_too { WR } else { step.kind }, ..step });
         }
-        Some(Cycle { steps, time_adds_nothing, name_by_reads: name(&by_reads) })
+        let name_by_reads = name(&by_reads);
+        Some(Cycle { steps, time_adds_nothing, is_detour: false, name_by_reads })
     }
 }
 

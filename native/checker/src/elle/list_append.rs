@@ -9,6 +9,7 @@
 use fuzz_dist_core::{Anomaly, OpType, Value};
 use rustc_hash::FxHashMap;
 
+use crate::elle::cycles::Step;
 use crate::elle::findings::Findings;
 use crate::elle::graph::{Edges, NONE, RW, WR, WW};
 use crate::elle::list_order::{ListOrder, Lookup, Read};
@@ -368,26 +369,23 @@ impl<'h> Scene<'_, 'h> {
     }
 }
 
-/// Why one transaction precedes another, of a kind and on a key, with `a` and `b` for their names.
+/// Why one transaction precedes another, by the order of the key; with `a` and `b` for their names.
 pub fn explain(
     txns: &Txns,
-    from: u32,
-    to: u32,
-    kind: u32,
-    key: u32,
-    names: (&str, &str),
+    order: &ListOrder,
+    lookup: &Lookup,
+    step: &Step,
+    (a, b): (&str, &str),
 ) -> Option<String> {
-    let mut lookup = Lookup::default();
-    let order = ListOrder::new(txns, key, &mut lookup).ok()?;
-    let (a, b) = names;
-    let name = txns.key(key);
+    let (from, to) = (step.from, step.to);
+    let name = txns.key(step.key);
     let value = |mop: u32| txns.mops[mop as usize].value;
     let before = |version: u32| match version {
         0 => order.versions.len() as u32,
         version => version - 1,
     };
     let appends = || order.appends.iter().filter(|append| append.txn == to);
-    match kind {
+    match step.kind {
         WW => appends().find_map(|append| {
             let earlier = order.append_of(before(append.version)).filter(|earlier| earlier.txn == from)?;
             let unseen = if append.version == 0 { " (which nobody read)" } else { "" };
@@ -398,7 +396,7 @@ pub fn explain(
             ))
         }),
         WR => order.reads.iter().filter(|read| read.txn == to).find_map(|read| {
-            let append = order.last_append(read, &lookup).filter(|append| append.txn == from)?;
+            let append = order.last_append(read, lookup).filter(|append| append.txn == from)?;
             Some(format!("{b} observed {a}'s append of {} to {name}", value(append.mop)))
         }),
         RW => appends().find_map(|append| {

@@ -12,7 +12,7 @@
 
 pub mod cycles;
 mod explain;
-mod findings;
+pub(crate) mod findings;
 pub mod graph;
 mod list_append;
 pub mod list_order;
@@ -250,8 +250,9 @@ impl Elle {
         let graph = Graph::new(edges.vertex_count, &edges.list);
         drop(edges);
         meter.check_time()?;
-        let found = cycles::find(&graph, txn_count, self.order, &self.lattice, meter)?;
+        let mut found = cycles::find(&graph, txn_count, self.order, &self.lattice, meter)?;
         drop(graph);
+        found.shorten(&txns.list);
         if edge_count == 0 && !is_related {
             findings.add("empty-transaction-graph", || fuzz_dist_core::Anomaly {
                 text: "no transaction depends on another one, so there is nothing to be judged"

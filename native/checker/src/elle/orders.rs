@@ -8,6 +8,7 @@
 use fuzz_dist_core::OpType;
 use rustc_hash::FxHashMap;
 
+use crate::elle::cycles::Step;
 use crate::elle::graph::{Edges, NONE, PASS, PROCESS, REALTIME};
 use crate::elle::txns::Txn;
 
@@ -40,6 +41,32 @@ pub fn link(txns: &[Txn], order: Order, edges: &mut Edges) -> bool {
         Order::Process => process(txns, edges),
         Order::Realtime => realtime(txns, edges),
     }
+}
+
+/// A cycle with fewer steps in time than this one, by going from the first transaction of one of them to the
+/// second of another, if that is a step in time as well.
+pub fn shortcut(txns: &[Txn], steps: &[Step]) -> Option<Vec<Step>> {
+    let count = steps.len();
+    let precedes = |a: u32, b: u32, kind: u32| {
+        let (a, b) = (&txns[a as usize], &txns[b as usize]);
+        let is_ok = a.outcome == OpType::Ok && a.complete != NONE && a.complete < b.invoke;
+        is_ok && (kind == REALTIME || (a.process == b.process && b.outcome == OpType::Ok))
+    };
+    let timed: Vec<usize> = (0..count).filter(|place| steps[*place].kind >= PROCESS).collect();
+    let pairs = timed.iter().flat_map(|a| timed.iter().map(move |b| (*a, *b)));
+    let is_short = |(a, b): &(usize, usize)| {
+        let (from, to) = (steps[*a].from, steps[*b].to);
+        a != b && from != to && precedes(from, to, steps[*a].kind)
+    };
+    let (first, second) = pairs.into_iter().find(is_short)?;
+    // On from where the second ends, round to where the first begins.
+    let mut kept = vec![Step { to: steps[second].to, ..steps[first] }];
+    let mut place = (second + 1) % count;
+    while place != first {
+        kept.push(steps[place]);
+        place = (place + 1) % count;
+    }
+    (kept.len() > 1).then_some(kept)
 }
 
 fn process(txns: &[Txn], edges: &mut Edges) -> bool {

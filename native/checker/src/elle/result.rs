@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fuzz_dist_core::{Anomaly, CheckResult, Verdict};
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use crate::Checker;
 use crate::elle::cycles::Cycles;
@@ -28,20 +28,15 @@ pub struct Inferred {
     pub key_count: u64,
 }
 
-/// Cycles in words and as data, by name.
-pub struct Evidence(BTreeMap<&'static str, Vec<(Anomaly, Json)>>);
+/// Cycles that are shown, by name.
+pub struct Evidence(BTreeMap<&'static str, Vec<Anomaly>>);
 
 impl Evidence {
     /// Explains the cycles that are kept.
     pub fn new(elle: &Elle, txns: &Txns, cycles: &Cycles) -> Evidence {
         let of_class = |name: &'static str| {
             let cycles = cycles.classes[name].shown.iter();
-            let told = cycles.map(|cycle| {
-                (
-                    explain::anomaly(txns, elle.dialect, name, cycle),
-                    explain::data(txns, elle.dialect, name, cycle),
-                )
-            });
+            let told = cycles.map(|cycle| explain::anomaly(txns, elle.dialect, name, cycle));
             (name, told.collect())
         };
         Evidence(cycles.classes.keys().map(|name| of_class(name)).collect())
@@ -72,12 +67,6 @@ impl Inferred {
         let mut result =
             CheckResult::new(elle.name(), verdict, self.reason(elle, verdict, &bad, &boundary));
         result.counts = self.counts();
-        let cycles: Vec<Json> = bad
-            .iter()
-            .filter_map(|name| self.evidence.0.get(name))
-            .flatten()
-            .map(|(_, data)| data.clone())
-            .collect();
         let tolerated: Vec<&str> =
             found.iter().copied().filter(|name| !bad.contains(name) && *name != EMPTY).collect();
         result.details = json!({
@@ -86,14 +75,14 @@ impl Inferred {
             "not": boundary.not,
             "also-not": boundary.also_not,
             "tolerated-anomaly-types": tolerated,
-            "cycles": cycles,
         });
         result.anomalies = self.anomalies(&bad);
         result
     }
 
-    /// Some cycles could go by two names. As long as nothing else would be ruled out, they go by Elle's: a cycle
-    /// of data is not told again as one in time, and in registers a write that was read counts as a read.
+    /// Some cycles could go by two names. As long as neither the verdict nor what is ruled out would be another,
+    /// they go by Elle's: a cycle of data is not told again as one in time, nor a detour of a worse one, and in
+    /// registers a write that was read counts as a read.
     fn drop_doubtful(&mut self, elle: &Elle) {
         let names: Vec<&'static str> = self.cycles.classes.keys().copied().collect();
         for name in names {
@@ -104,23 +93,25 @@ impl Inferred {
                     && *other != name
                     && shown.iter().all(|cycle| cycle.name_by_reads == *other)
             });
-            let is_data = is_timed && shown.iter().all(|cycle| cycle.time_adds_nothing);
+            let is_data =
+                is_timed && shown.iter().all(|cycle| cycle.time_adds_nothing || cycle.is_detour);
             if other_name.is_none() && !is_data {
                 continue;
             }
             let others = self.findings.names().chain(self.cycles.classes.keys().copied());
-            let others = others.filter(|other| *other != name).chain(other_name);
-            let without = elle.lattice.impossible(others.collect::<Names>());
+            let others: Names = others.filter(|other| *other != name).chain(other_name).collect();
+            if elle.forbidden.contains(name) && others.is_disjoint(&elle.forbidden) {
+                continue;
+            }
+            let without = elle.lattice.impossible(others);
             if !elle.lattice.impossible([name]).is_subset(&without) {
                 continue;
             }
             let class = self.cycles.classes.remove(name).unwrap_or_default();
             let told = self.evidence.0.remove(name).unwrap_or_default();
             if let Some(other) = other_name.filter(|_| !is_data) {
-                let renamed = told.into_iter().map(|(anomaly, mut data)| {
-                    data["name"] = other.into();
-                    (Anomaly { name: other.to_owned(), ..anomaly }, data)
-                });
+                let renamed =
+                    told.into_iter().map(|anomaly| Anomaly { name: other.to_owned(), ..anomaly });
                 self.evidence.0.entry(other).or_default().extend(renamed);
                 self.cycles.classes.entry(other).or_default().count += class.count;
             }
@@ -183,7 +174,7 @@ impl Inferred {
                 all.extend(finding.shown);
             }
             if let Some(cycles) = self.evidence.0.remove(name) {
-                all.extend(cycles.into_iter().map(|(anomaly, _)| anomaly));
+                all.extend(cycles);
             }
             by_name.push(all.into_iter());
         }

@@ -9,6 +9,7 @@
 use fuzz_dist_core::{Anomaly, OpType, Value};
 use rustc_hash::FxHashMap;
 
+use crate::elle::cycles::Step;
 use crate::elle::findings::Findings;
 use crate::elle::graph::{Edges, NONE, RW, WR, WW};
 use crate::elle::list_order::Lookup;
@@ -70,17 +71,8 @@ fn link(versions: &Versions, key: u32, edges: &mut Edges) {
         .collect();
     writers.sort_unstable();
     edges.link_all(&versions.list[NIL as usize].readers, &writers, RW, key);
-    let mut next: Vec<u32> = Vec::new();
-    for group in versions.order.chunk_by(|a, b| a.0 == b.0) {
-        let before = &versions.list[group[0].0 as usize];
-        next.clear();
-        next.extend(
-            group
-                .iter()
-                .map(|(_, after)| versions.list[*after as usize].writer)
-                .filter(|txn| *txn != NONE),
-        );
-        next.sort_unstable();
+    for (version, next) in versions.next_writers() {
+        let before = &versions.list[version as usize];
         if before.writer != NONE {
             edges.link_all(&[before.writer], &next, WW, key);
         }
@@ -215,31 +207,27 @@ impl Scene<'_, '_> {
     }
 }
 
-/// Why one transaction precedes another, of a kind and on a key, with `a` and `b` for their names.
-pub fn explain(
-    txns: &Txns,
-    from: u32,
-    to: u32,
-    kind: u32,
-    key: u32,
-    names: (&str, &str),
-) -> Option<String> {
-    let (a, b) = names;
-    let name = txns.key(key);
-    let mops = |txn: u32| txns.mops_of(txn).iter().filter(move |mop| mop.key() == key);
+/// Why one transaction precedes another, with `a` and `b` for their names.
+pub fn explain(txns: &Txns, step: &Step, (a, b): (&str, &str)) -> Option<String> {
+    let name = txns.key(step.key);
+    let mops = |txn: u32| txns.mops_of(txn).iter().filter(|mop| mop.key() == step.key);
     let written = |txn: u32| mops(txn).rfind(|mop| mop.is_write()).map(|mop| shown(mop.value));
-    let read = |txn: u32| mops(txn).find(|mop| !mop.is_write()).map(|mop| shown(mop.value));
-    Some(match kind {
+    let read = mops(step.from).find(|mop| !mop.is_write());
+    Some(match step.kind {
         WW => format!(
             "{a} set {name} to {}, and {b} set it to {}, which came later in the version order",
-            written(from)?,
-            written(to)?
+            written(step.from)?,
+            written(step.to)?
         ),
-        WR => format!("{a} wrote {name} = {}, which was read by {b}", written(from)?),
+        WR => format!("{a} wrote {name} = {}, which was read by {b}", written(step.from)?),
+        RW if *read?.value == Value::Nil => format!(
+            "{a} observed the initial (nil) state of {name}, which {b} changed by writing {}",
+            written(step.to)?
+        ),
         RW => format!(
             "{a} read {name} = {}, and {b} set it to {}, which came later in the version order",
-            read(from)?,
-            written(to)?
+            shown(read?.value),
+            written(step.to)?
         ),
         _ => return None,
     })

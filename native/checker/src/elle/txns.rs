@@ -50,6 +50,8 @@ impl Mop<'_> {
 pub struct Txns<'h> {
     /// The history that they are from.
     pub history: &'h History,
+    /// What they call their writes.
+    pub dialect: Dialect,
     /// By number.
     pub list: Vec<Txn>,
     /// By transaction, in the order in which they were performed.
@@ -206,7 +208,7 @@ impl<'h> Txns<'h> {
             }
         }
         let (key_offsets, key_mops) = by_key(keys.len(), &mops);
-        Ok(Txns { history, list, mops, keys, key_offsets, key_mops })
+        Ok(Txns { history, dialect, list, mops, keys, key_offsets, key_mops })
     }
 
     /// How many keys.

@@ -29,6 +29,9 @@ pub struct Assumptions {
     pub transaction_order: Option<FxHashMap<u64, i64>>,
 }
 
+/// Versions, and the transactions that wrote what comes next.
+type Next = Vec<(u32, Vec<u32>)>;
+
 /// One version.
 #[derive(Debug, Clone)]
 pub struct Version<'h> {
@@ -186,6 +189,11 @@ impl<'h> Versions<'h> {
         }
     }
 
+    /// The writers of the versions behind each version that precedes any, in order and each once.
+    pub fn next_writers(&self) -> Next {
+        next_writers(self.list.len(), &self.order, |version| self.list[version as usize].writer)
+    }
+
     /// Orders the versions by the assumptions; gives the contradictions.
     pub fn arrange(&mut self, txns: &Txns, assumptions: &Assumptions) -> Vec<Cyclic> {
         let mut cyclic = Vec::new();
@@ -219,6 +227,48 @@ impl<'h> Versions<'h> {
         self.order = order;
         cyclic
     }
+}
+
+/// By version that precedes others: the writers of those right behind it. Behind a version that nobody is
+/// known to have written, it is the ones after that.
+fn next_writers(version_count: usize, order: &[(u32, u32)], writer: impl Fn(u32) -> u32) -> Next {
+    let mut next: Next = Next::new();
+    let mut starts = vec![NONE; version_count];
+    for (place, group) in (0..).zip(order.chunk_by(|a, b| a.0 == b.0)) {
+        starts[group[0].0 as usize] = place;
+        next.push((group[0].0, group.iter().map(|(_, after)| *after).collect()));
+    }
+    // Unwritten versions are replaced by what is behind them, the last ones first; the order has no circle.
+    let mut is_done = vec![false; next.len()];
+    let mut open: Vec<(u32, bool)> = (0..next.len() as u32).map(|place| (place, false)).collect();
+    while let Some((place, is_left)) = open.pop() {
+        if is_done[place as usize] {
+            continue;
+        }
+        let behind = &next[place as usize].1;
+        let unwritten: Vec<u32> = behind
+            .iter()
+            .filter(|version| writer(**version) == NONE)
+            .map(|version| starts[*version as usize])
+            .filter(|place| *place != NONE)
+            .collect();
+        if !is_left && unwritten.iter().any(|place| !is_done[*place as usize]) {
+            open.push((place, true));
+            open.extend(unwritten.iter().map(|place| (*place, false)));
+            continue;
+        }
+        let mut writers: Vec<u32> = behind
+            .iter()
+            .map(|version| writer(*version))
+            .filter(|writer| *writer != NONE)
+            .chain(unwritten.iter().flat_map(|place| next[*place as usize].1.iter().copied()))
+            .collect();
+        writers.sort_unstable();
+        writers.dedup();
+        next[place as usize].1 = writers;
+        is_done[place as usize] = true;
+    }
+    next
 }
 
 /// Versions that precede each other, if there are any.
