@@ -9,10 +9,10 @@ export LC_ALL := C.UTF-8
 # rustup's place, for shells that were started before it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup build demo test test-long bench fmt lint clean
+.PHONY: help setup build demo test test-long bench bench-checkers fmt lint clean
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Installs what is missing (a linker, Erlang, Elixir); checks cargo.
 	@bin/setup
@@ -27,11 +27,15 @@ demo: build ## Finds a real anomaly: Mnesia under partitions shorter and longer 
 test: setup ## Runs every test: Rust, Elixir, end to end, documentation.
 	bin/test
 
-test-long: setup ## The tests with many more random cases, and the long end-to-end suites. Hours.
-	FUZZ_DIST_LONG=1 PROPTEST_CASES=20000 FUZZ_DIST_ORACLE_CASES=1000000 bin/test
+test-long: setup ## A million random cases for each property of a checker, and the long suites. Hours.
+	bin/test-long
+	FUZZ_DIST_LONG=1 PROPTEST_CASES=20000 bin/test
 
 bench: setup ## Measures, in release builds.
 	bin/bench
+
+bench-checkers: setup ## Time and memory of the checkers by size; ONLY="list-append 100k" restricts it.
+	bin/bench-checkers $(ONLY)
 
 fmt: ## Formats Rust and Elixir.
 	cargo fmt --all

@@ -29,12 +29,14 @@ impl Random {
     }
 }
 
-/// How many cases an oracle test runs: `FUZZ_DIST_ORACLE_CASES`, else the given few thousand.
+/// How many cases an oracle test runs: `FUZZ_DIST_ORACLE_CASES`, else the given few thousand. Tells it, with the
+/// name of the test, for the summary of `bin/test-long`.
 pub fn cases(default: u64) -> u64 {
-    std::env::var("FUZZ_DIST_ORACLE_CASES")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
+    let asked = std::env::var("FUZZ_DIST_ORACLE_CASES").ok();
+    let count = asked.and_then(|text| text.parse().ok()).unwrap_or(default);
+    let thread = std::thread::current();
+    println!("random cases: {count} {}", thread.name().unwrap_or("?"));
+    count
 }
 
 /// Builds a history record by record; time is the position in milliseconds.
