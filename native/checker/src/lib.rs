@@ -12,6 +12,7 @@ mod budget;
 pub mod causal_reverse;
 mod compose;
 pub mod counter;
+pub mod delivery;
 mod elements;
 pub mod elle;
 pub mod final_reads;
@@ -80,6 +81,7 @@ const ALL: &[(CheckerInfo, Build)] = &[
     (long_fork::INFO, |options| Ok(Box::new(long_fork::build(options)?))),
     (elle::LIST_APPEND, |options| Ok(Box::new(elle::build_list_append(options)?))),
     (elle::RW_REGISTER, |options| Ok(Box::new(elle::build_rw_register(options)?))),
+    (delivery::INFO, |options| Ok(Box::new(delivery::build(options)?))),
     (kafka::INFO, |options| Ok(Box::new(kafka::build(options)?))),
     (registry::INFO, |options| Ok(Box::new(registry::build(options)?))),
     (lock::INFO, |options| Ok(Box::new(lock::build(options)?))),
