@@ -7,8 +7,9 @@ mod common;
 use common::{Builder, Random, cases, check, int, pair, show};
 use fuzz_dist_checker::Budget;
 use fuzz_dist_checker::linearizable::calls::{RegisterOptions, register_calls};
-use fuzz_dist_checker::linearizable::model::Register;
-use fuzz_dist_checker::linearizable::search::{Call, Outcome, search_from};
+use fuzz_dist_checker::linearizable::model::{Register, RegisterCall};
+use fuzz_dist_checker::linearizable::search::forever::{Attempt, Forever};
+use fuzz_dist_checker::linearizable::search::{Call, Outcome, search_from, search_once};
 use fuzz_dist_core::{History, OpType, Value, Verdict};
 use serde_json::json;
 
@@ -183,6 +184,7 @@ fn random_shape(random: &mut Random) -> Shape {
 fn agrees_with_trying_every_order() {
     let mut seen = [0u64; 3];
     let mut unique_seen = [0u64; 2];
+    let mut simpler_seen = [0u64; 2];
     for case in 0..cases(20_000) {
         let mut random = Random(case);
         let shape = random_shape(&mut random);
@@ -209,14 +211,20 @@ fn agrees_with_trying_every_order() {
             }
         }
         assert_eq!(narrow_search(&history, observe), expected, "case {case}\n{}", show(&history));
+        let tried = if case % 4 == 0 { attempts(&history, observe) } else { Vec::new() };
+        for (forever, decided) in tried {
+            assert_eq!(decided, expected, "case {case}, {forever:?}\n{}", show(&history));
+            simpler_seen[usize::from(decided)] += 1;
+        }
         seen[usize::from(expected)] += 1;
     }
+    assert!(simpler_seen.iter().all(|n| *n > 500), "simpler problems: {simpler_seen:?}");
     assert!(seen[0] * 10 > seen[1] && seen[1] * 10 > seen[0], "both answers were tried: {seen:?}");
     assert!(unique_seen[0] > 50 && unique_seen[1] > 50, "so was the special case: {unique_seen:?}");
 }
 
-/// The search with a beam of one configuration, which has to go back and widen it all the time.
-fn narrow_search(history: &History, observe: bool) -> bool {
+/// The calls of a register and its classes.
+fn calls_of(history: &History, observe: bool) -> (Vec<RegisterCall>, Vec<Call>) {
     let options = RegisterOptions {
         cas: true,
         independent: false,
@@ -227,16 +235,38 @@ fn narrow_search(history: &History, observe: bool) -> bool {
     let keyed = &read.keys[0].calls;
     let classes: Vec<_> = keyed.iter().map(|call| call.call).collect();
     let class = |call| classes.iter().position(|c| *c == call).unwrap() as u32;
-    let calls: Vec<Call> = keyed
+    let calls = keyed
         .iter()
         .map(|call| Call { class: class(call.call), invoke: call.invoke, ret: call.ret })
         .collect();
+    (classes, calls)
+}
+
+/// The search with a beam of one configuration, which has to go back and widen it all the time.
+fn narrow_search(history: &History, observe: bool) -> bool {
+    let (classes, calls) = calls_of(history, observe);
     let mut register = Register { classes: &classes };
     match search_from(&mut register, &calls, &Budget::UNLIMITED.start(), 1) {
         Outcome::Linearizable(_) => true,
         Outcome::Stuck(_) => false,
         Outcome::GaveUp(why) => panic!("no budget was set, but it gave up: {why:?}"),
     }
+}
+
+/// Each of the simpler problems with other rules for calls that never return, where it decides.
+fn attempts(history: &History, observe: bool) -> Vec<(Forever, bool)> {
+    let (classes, calls) = calls_of(history, observe);
+    let simpler =
+        [0, 1, 2].into_iter().flat_map(|n| [Forever::Expiring(n + 1), Forever::Unlimited(n)]);
+    simpler
+        .filter_map(|forever| {
+            let attempt = Attempt { forever, steps_max: Some(1_000_000) };
+            let mut register = Register { classes: &classes };
+            let meter = Budget::UNLIMITED.start();
+            let outcome = search_once(&mut register, &calls, &meter, attempt, 4)?;
+            Some((forever, matches!(outcome, Outcome::Linearizable(_))))
+        })
+        .collect()
 }
 
 /// The operations of the counter-example, taken alone, must not be linearizable.

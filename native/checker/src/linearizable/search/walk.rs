@@ -1,212 +1,87 @@
-//! Decides whether one object's calls can be put in an order that respects real time.
-//!
-//! **Method.** Lowe's just-in-time linearization ("Testing for linearizability", 2017), in the line of
-//! Wing and Gong (1993): walk through invocations and returns in order, and keep every configuration
-//! that is still possible. A call takes effect only when some call that returns demands it, so at a
-//! return, configurations in which that call has not taken effect are continued by sequences of open
-//! calls that end with it. If none is left, the history is not linearizable. Only the present
-//! configurations are kept, so memory does not grow with the history.
-//!
-//! **What keeps configurations few**, each without losing exactness:
-//! - An observer takes effect as soon as the state allows it: nothing is lost by that.
-//! - Of two open calls of one class, the one that returns earlier takes effect first; if an order has
-//!   them the other way round, they can be exchanged.
-//! - A call that changes nothing in the present state may be inserted here, unnoticed; so may every
-//!   open overwrite when another overwrite takes effect. Such a call *needs* nothing any more but stays
-//!   *available*, which stands for both choices at once.
-//! - A configuration that another one covers is dropped (see [`super::frontier`]).
-//! - Calls that may have happened (`info`) never return: available for ever, never needed.
-//!
-//! **Beam.** At first no more than [`BEAM_FIRST`] configurations are kept. A history that can be
-//! ordered that way is linearizable. If none is left after some were set aside, the search goes back to
-//! the moment at which the first was set aside and continues with a wider beam; so `not linearizable`
-//! is said only when nothing was set aside since the last moment at which all were there.
-//!
-//! **Limits.** The problem is NP-complete: within its budget the search decides, past it it says how far
-//! it got. The cost is that of the number of open calls and of how many states they can lead to.
+//! One walk through the events of an object, see [`super`].
 
 use crate::budget::{Exhausted, Meter};
 use crate::linearizable::frontier::{Config, Frontier, clear, clear_all, has, set};
 use crate::linearizable::model::{IMPOSSIBLE, Kind, Machine};
-
-/// A call that never returns (`info`).
-pub const NEVER: u32 = u32::MAX;
-
-/// One call of an object: what it is and between which records it took effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Call {
-    /// Its class.
-    pub class: u32,
-    /// Position of the invocation.
-    pub invoke: u32,
-    /// Position of the completion, [`NEVER`] if it may take effect at any later time or not at all.
-    pub ret: u32,
-}
+use crate::linearizable::search::forever::{Attempt, Event, Forever, Moment};
+use crate::linearizable::search::{
+    Call, Cut, EVIDENCE_CONFIGS_MAX, GaveUp, LastConfig, NEVER, OPEN_MAX, Outcome, SearchStats,
+    Stuck,
+};
 
 /// Width of the beam at first.
-const BEAM_FIRST: usize = 64;
+pub const BEAM_FIRST: usize = 64;
 /// How much wider it becomes each time.
 const BEAM_FACTOR: usize = 8;
 /// A class without open calls.
 const NO_GROUP: u32 = u32::MAX;
 /// How many steps between two looks at the clock.
 const STEPS_PER_LOOK: u64 = 1 << 12;
-/// Most open calls at one time that configurations have bits for.
-pub const OPEN_MAX: usize = 64 * 128;
 
-/// What the search found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// There is an order.
-    Linearizable(SearchStats),
-    /// There is none: the call cannot take effect before it returns.
-    Stuck(Box<Stuck>),
-    /// The budget is used up.
-    GaveUp(Box<GaveUp>),
+/// How a walk ended.
+pub enum Ended {
+    /// With an answer, or past the budget.
+    Decided(Outcome),
+    /// Past the steps of this attempt, or with an answer that says nothing of the true problem.
+    Undecided,
 }
 
-/// How much work it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SearchStats {
-    /// Most configurations at one moment.
-    pub configs_max: usize,
-    /// Transitions tried.
-    pub steps: u64,
-    /// Most calls open at one moment.
-    pub open_max: usize,
-    /// How often the beam had to be widened.
-    pub widened: u32,
+/// What ends a walk early.
+enum Halt {
+    Budget(Exhausted),
+    Steps,
 }
 
-impl SearchStats {
-    /// Adds the work of another search.
-    pub fn add(&mut self, other: &SearchStats) {
-        self.configs_max = self.configs_max.max(other.configs_max);
-        self.open_max = self.open_max.max(other.open_max);
-        self.steps += other.steps;
-        self.widened += other.widened;
+impl From<Exhausted> for Halt {
+    fn from(why: Exhausted) -> Halt {
+        Halt::Budget(why)
     }
 }
 
-/// The evidence of a history that is not linearizable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stuck {
-    /// Index of the call that cannot take effect.
-    pub call: usize,
-    /// The last possible configurations, at most [`EVIDENCE_CONFIGS_MAX`].
-    pub configs: Vec<LastConfig>,
-    /// How many there were.
-    pub config_count: usize,
-    /// A moment from which on the calls alone cannot be linearized.
-    pub cut: Option<Cut>,
-    /// Work done.
-    pub stats: SearchStats,
-}
-
-/// A moment at which everything was certainly as at the start: the object in its initial state, and no
-/// open call had taken effect. What came before proves nothing about what came after.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Cut {
-    /// Calls that were open.
-    pub open: Vec<usize>,
-    /// The first call that was invoked later.
-    pub next: usize,
-}
-
-/// How far a search got that gave up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GaveUp {
-    /// Which limit.
-    pub why: Exhausted,
-    /// Calls that had returned.
-    pub returned: usize,
-    /// Configurations at that moment.
-    pub config_count: usize,
-    /// Calls open at that moment, those that never return included.
-    pub open: usize,
-    /// Of those, the ones that never return.
-    pub open_for_ever: usize,
-    /// Work done.
-    pub stats: SearchStats,
-}
-
-/// How many configurations are shown.
-pub const EVIDENCE_CONFIGS_MAX: usize = 10;
-
-/// A configuration in terms of calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastConfig {
-    /// The state.
-    pub state: u32,
-    /// Open calls that have taken effect or need not any more.
-    pub done: Vec<usize>,
-    /// Open calls that must still take effect.
-    pub needed: Vec<usize>,
-}
-
-/// Decides. `calls` are in order of invocation.
-pub fn search<M: Machine>(machine: &mut M, calls: &[Call], meter: &Meter) -> Outcome {
-    search_from(machine, calls, meter, BEAM_FIRST)
-}
-
-/// The same with a beam of at least one configuration to begin with, which changes the work but never
-/// the answer.
-pub fn search_from<M: Machine>(
+/// Walks through the events.
+pub fn walk<M: Machine>(
     machine: &mut M,
     calls: &[Call],
+    events: &[Event],
     meter: &Meter,
+    attempt: &Attempt,
     beam: usize,
-) -> Outcome {
-    let events = events(calls);
-    let open_max = open_max(&events);
+) -> Ended {
+    let open_max = open_max(events);
+    macro_rules! of_width {
+        ($w:literal) => {
+            Search::<M, $w>::new(machine, calls, meter, attempt, open_max, beam).run(events)
+        };
+    }
     match open_max.div_ceil(64) {
-        0 | 1 => Search::<M, 1>::new(machine, calls, meter, open_max, beam).run(&events),
-        2 => Search::<M, 2>::new(machine, calls, meter, open_max, beam).run(&events),
-        3..=4 => Search::<M, 4>::new(machine, calls, meter, open_max, beam).run(&events),
-        5..=8 => Search::<M, 8>::new(machine, calls, meter, open_max, beam).run(&events),
-        9..=16 => Search::<M, 16>::new(machine, calls, meter, open_max, beam).run(&events),
-        17..=32 => Search::<M, 32>::new(machine, calls, meter, open_max, beam).run(&events),
-        33..=128 => Search::<M, 128>::new(machine, calls, meter, open_max, beam).run(&events),
-        _ => Outcome::GaveUp(Box::new(GaveUp {
+        0 | 1 => of_width!(1),
+        2 => of_width!(2),
+        3..=4 => of_width!(4),
+        5..=8 => of_width!(8),
+        9..=16 => of_width!(16),
+        17..=32 => of_width!(32),
+        33..=128 => of_width!(128),
+        _ if attempt.steps_max.is_some() => Ended::Undecided,
+        _ => Ended::Decided(Outcome::GaveUp(Box::new(GaveUp {
             why: Exhausted::Memory((OPEN_MAX / 4) as u64),
             returned: 0,
             config_count: 1,
             open: open_max,
             open_for_ever: calls.iter().filter(|call| call.ret == NEVER).count(),
             stats: SearchStats { open_max, ..SearchStats::default() },
-        })),
+        }))),
     }
 }
 
-/// Invocations (even) and returns (odd) of calls, `2 * call + is_return`, in order of position.
-fn events(calls: &[Call]) -> Vec<u32> {
-    let mut returns: Vec<(u32, u32)> = calls
-        .iter()
-        .enumerate()
-        .filter(|(_, call)| call.ret != NEVER)
-        .map(|(i, call)| (call.ret, i as u32))
-        .collect();
-    returns.sort_unstable();
-    let mut events = Vec::with_capacity(calls.len() + returns.len());
-    let mut returns = returns.into_iter().peekable();
-    for (i, call) in calls.iter().enumerate() {
-        while let Some((_, returned)) = returns.next_if(|(ret, _)| *ret < call.invoke) {
-            events.push(returned << 1 | 1);
-        }
-        events.push((i as u32) << 1);
-    }
-    events.extend(returns.map(|(_, returned)| returned << 1 | 1));
-    events
-}
-
-fn open_max(events: &[u32]) -> usize {
+fn open_max(events: &[Event]) -> usize {
     let (mut open, mut max) = (0usize, 0);
     for event in events {
-        if event & 1 == 0 {
-            open += 1;
-            max = max.max(open);
-        } else {
-            open -= 1;
+        match event.moment() {
+            Moment::Invoke | Moment::InvokeUnlimited => {
+                open += 1;
+                max = max.max(open);
+            }
+            Moment::Return | Moment::Expire => open -= 1,
         }
     }
     max
@@ -229,6 +104,8 @@ struct Walk<const W: usize> {
     groups: Vec<Group<W>>,
     /// Open overwrites.
     overwrites: [u64; W],
+    /// Open calls that may take effect any number of times.
+    unlimited: [u64; W],
     free_slots: Vec<u32>,
     /// Call of each slot.
     slot_call: Vec<u32>,
@@ -240,6 +117,7 @@ struct Search<'a, M: Machine, const W: usize> {
     machine: &'a mut M,
     calls: &'a [Call],
     meter: &'a Meter,
+    attempt: &'a Attempt,
     walk: Walk<W>,
     /// Slot of each open call.
     call_slot: Vec<u32>,
@@ -269,6 +147,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         machine: &'a mut M,
         calls: &'a [Call],
         meter: &'a Meter,
+        attempt: &'a Attempt,
         open_max: usize,
         beam: usize,
     ) -> Self {
@@ -280,10 +159,12 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             machine,
             calls,
             meter,
+            attempt,
             walk: Walk {
                 frontier,
                 groups: Vec::new(),
                 overwrites: [0; W],
+                unlimited: [0; W],
                 free_slots: (0..slots).rev().collect(),
                 slot_call: vec![0; open_max],
                 returned: 0,
@@ -302,24 +183,31 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         }
     }
 
-    fn run(mut self, events: &[u32]) -> Outcome {
+    fn run(mut self, events: &[Event]) -> Ended {
         let mut checkpoint: Option<Checkpoint<W>> = None;
         // Past the event at which the narrow beam got stuck, it becomes narrow again.
         let mut wide_until = 0;
         let mut at = 0;
         while at < events.len() {
-            let call = (events[at] >> 1) as usize;
-            if events[at] & 1 == 0 {
-                self.invoke(call);
-                at += 1;
-                continue;
+            let call = events[at].call();
+            match events[at].moment() {
+                Moment::Return => {}
+                other => {
+                    self.do_without_search(call, other);
+                    at += 1;
+                    continue;
+                }
             }
             if at > wide_until {
                 self.beam = self.beam_first;
             }
             let narrowed = match self.ret(call) {
                 Ok(narrowed) => narrowed,
-                Err(why) => return self.gave_up(why),
+                Err(Halt::Steps) => return Ended::Undecided,
+                Err(Halt::Budget(Exhausted::Memory(_))) if self.attempt.steps_max.is_some() => {
+                    return Ended::Undecided;
+                }
+                Err(Halt::Budget(why)) => return Ended::Decided(self.gave_up(why)),
             };
             if self.next.is_empty() {
                 wide_until = wide_until.max(at);
@@ -340,6 +228,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
                 checkpoint = Some(Checkpoint { walk: self.walk.clone(), event: at });
             }
             self.commit(call);
+            self.walk.returned += 1;
             at += 1;
             // With a checkpoint, some configurations are set aside, and its states are in use as well.
             if checkpoint.is_none() {
@@ -349,7 +238,29 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
                 }
             }
         }
-        Outcome::Linearizable(self.stats)
+        match self.attempt.forever {
+            Forever::Unlimited(_) => Ended::Undecided,
+            _ => Ended::Decided(Outcome::Linearizable(self.stats)),
+        }
+    }
+
+    /// What changes every configuration by itself.
+    fn do_without_search(&mut self, call: usize, moment: Moment) {
+        if moment != Moment::Expire {
+            self.invoke(call);
+            if moment == Moment::InvokeUnlimited {
+                set(&mut self.walk.unlimited, self.call_slot[call]);
+            }
+            return;
+        }
+        let slot = self.call_slot[call];
+        self.next.clear();
+        for config in self.walk.frontier.iter() {
+            let mut after = *config;
+            clear(&mut after.avail, slot);
+            self.next.add(after);
+        }
+        self.commit(call);
     }
 
     fn restore(&mut self, walk: Walk<W>) {
@@ -407,7 +318,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
 
     /// A call returns: fills `next` with the configurations after that. Tells whether some were set
     /// aside.
-    fn ret(&mut self, index: usize) -> Result<bool, Exhausted> {
+    fn ret(&mut self, index: usize) -> Result<bool, Halt> {
         let slot = self.call_slot[index];
         self.next.clear();
         self.explored.clear();
@@ -446,11 +357,15 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         Ok(narrowed)
     }
 
-    fn look(&mut self) -> Result<(), Exhausted> {
+    fn look(&mut self) -> Result<(), Halt> {
         self.steps_at_look = self.stats.steps;
         self.meter.check_time()?;
+        if self.attempt.steps_max.is_some_and(|max| self.stats.steps > max) {
+            return Err(Halt::Steps);
+        }
         let configs = self.explored.places() + self.next.places() + 2 * self.walk.frontier.places();
-        self.meter.check_memory(Frontier::<W>::bytes_of(configs) + self.machine.bytes())
+        let bytes = Frontier::<W>::bytes_of(configs) + self.machine.bytes();
+        Ok(self.meter.check_memory(bytes)?)
     }
 
     /// Lets one open call after the other take effect in `config`; `slot` is the call that returns.
@@ -491,7 +406,9 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         let mut after = *config;
         after.state = state;
         clear(&mut after.need, acting);
-        clear(&mut after.avail, acting);
+        if !has(&self.walk.unlimited, acting) {
+            clear(&mut after.avail, acting);
+        }
         if kind == Kind::Overwrite {
             clear_all(&mut after.need, &self.walk.overwrites);
         }
@@ -543,7 +460,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         false
     }
 
-    /// The return of `index` is done: `next` is the frontier, its slot is free.
+    /// `index` is no longer open: `next` is the frontier, its slot is free.
     fn commit(&mut self, index: usize) {
         std::mem::swap(&mut self.walk.frontier, &mut self.next);
         let call = self.calls[index];
@@ -562,12 +479,14 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         }
         clear(&mut self.walk.overwrites, slot);
         self.walk.free_slots.push(slot);
-        self.walk.returned += 1;
     }
 
     /// Remembers this moment if the calls from here on can be taken for a history of their own: only
     /// what is so at the start of that history is possible now, neither more nor less.
     fn note_cut(&mut self) {
+        if self.attempt.forever != Forever::Exact {
+            return;
+        }
         let initial = self.machine.initial();
         let mut all = self.walk.frontier.iter();
         let (Some(&only), None) = (all.next(), all.next()) else { return };
@@ -612,7 +531,10 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         }
     }
 
-    fn stuck(self, call: usize) -> Outcome {
+    fn stuck(self, call: usize) -> Ended {
+        if matches!(self.attempt.forever, Forever::Expiring(_)) {
+            return Ended::Undecided;
+        }
         let configs = self
             .walk
             .frontier
@@ -620,13 +542,13 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             .take(EVIDENCE_CONFIGS_MAX)
             .map(|config| self.in_calls(config))
             .collect();
-        Outcome::Stuck(Box::new(Stuck {
+        Ended::Decided(Outcome::Stuck(Box::new(Stuck {
             call,
             configs,
             config_count: self.walk.frontier.len(),
             cut: self.cut,
             stats: self.stats,
-        }))
+        })))
     }
 
     fn in_calls(&self, config: &Config<W>) -> LastConfig {
