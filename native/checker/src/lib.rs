@@ -9,6 +9,7 @@ pub mod adya;
 pub mod availability;
 pub mod bank;
 mod budget;
+pub mod causal;
 pub mod causal_reverse;
 mod compose;
 pub mod counter;
@@ -87,6 +88,7 @@ const ALL: &[(CheckerInfo, Build)] = &[
     (lock::INFO, |options| Ok(Box::new(lock::build(options)?))),
     (lock::MUTEX, |options| Ok(Box::new(lock::build_mutex(options)?))),
     (adya::INFO, |options| Ok(Box::new(adya::build(options)?))),
+    (causal::INFO, |options| Ok(Box::new(causal::build(options)?))),
     (causal_reverse::INFO, |options| Ok(Box::new(causal_reverse::build(options)?))),
     (causal_reverse::COMMENTS, |options| Ok(Box::new(causal_reverse::build_comments(options)?))),
     (sequential::INFO, |options| Ok(Box::new(sequential::build(options)?))),
