@@ -36,11 +36,15 @@ pub fn draw(history: &History, anomaly: &Anomaly, keyed: Keyed, title: &str) -> 
         notes.push(format!("{omitted} further operations of this anomaly are not drawn."));
     }
     let legend: &[(&str, &str)] = match stuck {
+        Some(_) if anomaly.longest_order.is_empty() => &[
+            ("stuck", "fits nowhere"),
+            ("ok", "ok"),
+            ("info", "info: at any later time, or never"),
+        ],
         Some(_) => &[
             ("stuck", "fits nowhere"),
             ("ok", "ok"),
             ("info", "info: at any later time, or never"),
-            ("fail", "fail"),
             ("point", "longest order that holds"),
         ],
         None => &[("ok", "ok"), ("info", "info"), ("fail", "fail")],
