@@ -72,60 +72,38 @@ pub enum HistoryError {
 pub struct History {
     ops: Vec<Op>,
     pairs: Vec<u32>,
+    without_real_time: bool,
 }
 
 impl History {
     /// Numbers and pairs the records. An `info` record of a process without an open invocation is an
     /// observation and stays unpaired; nemesis and observer records are never paired.
-    pub fn new(mut ops: Vec<Op>) -> Result<History, HistoryError> {
-        if ops.len() >= NO_PAIR as usize {
-            return Err(HistoryError::TooLong);
+    pub fn new(ops: Vec<Op>) -> Result<History, HistoryError> {
+        History::try_new(ops).map_err(|(error, _)| error)
+    }
+
+    /// As [`History::new`], giving back what is not a history.
+    pub(crate) fn try_new(mut ops: Vec<Op>) -> Result<History, (HistoryError, Vec<Op>)> {
+        let pairs = match pairs_of(&ops) {
+            Ok(pairs) => pairs,
+            Err(error) => return Err((error, ops)),
+        };
+        for (position, op) in ops.iter_mut().enumerate() {
+            op.index = position as u64;
         }
-        let mut pairs = vec![NO_PAIR; ops.len()];
-        let mut open: HashMap<i64, u32> = HashMap::new();
-        for i in 0..ops.len() {
-            ops[i].index = i as u64;
-            let op = &ops[i];
-            let Process::Client(process) = op.process else { continue };
-            match op.op_type {
-                OpType::Invoke => {
-                    if let Some(before) = open.insert(process, i as u32) {
-                        return Err(HistoryError::DoubleInvoke {
-                            index: i as u64,
-                            process: op.process,
-                            f: op.f,
-                            open: u64::from(before),
-                        });
-                    }
-                }
-                op_type => match open.remove(&process) {
-                    Some(before) => {
-                        let open_f = ops[before as usize].f;
-                        if open_f != op.f {
-                            return Err(HistoryError::Mismatched {
-                                index: i as u64,
-                                process: op.process,
-                                f: op.f,
-                                open: u64::from(before),
-                                open_f,
-                            });
-                        }
-                        pairs[i] = before;
-                        pairs[before as usize] = i as u32;
-                    }
-                    None if op_type == OpType::Info => {}
-                    None => {
-                        return Err(HistoryError::OrphanCompletion {
-                            index: i as u64,
-                            process: op.process,
-                            f: op.f,
-                            op_type,
-                        });
-                    }
-                },
-            }
-        }
-        Ok(History { ops, pairs })
+        Ok(History { ops, pairs, without_real_time: false })
+    }
+
+    /// The same history, of which only the order within each process was recorded: that one operation
+    /// ended before another process began one means nothing.
+    pub fn without_real_time(self) -> History {
+        History { without_real_time: true, ..self }
+    }
+
+    /// Whether the order of records of different processes is that of real time. It is not in formats that
+    /// only know sessions.
+    pub fn has_real_time(&self) -> bool {
+        !self.without_real_time
     }
 
     /// All records, in order.
@@ -173,6 +151,75 @@ impl History {
     /// Gives the records back.
     pub fn into_ops(self) -> Vec<Op> {
         self.ops
+    }
+}
+
+/// The partner of each record, [`NO_PAIR`] where there is none.
+fn pairs_of(ops: &[Op]) -> Result<Vec<u32>, HistoryError> {
+    if ops.len() >= NO_PAIR as usize {
+        return Err(HistoryError::TooLong);
+    }
+    let mut pairs = vec![NO_PAIR; ops.len()];
+    let mut open = Open::default();
+    for (i, op) in ops.iter().enumerate() {
+        let Process::Client(process) = op.process else { continue };
+        let before = open.slot(process);
+        if op.op_type == OpType::Invoke {
+            let before = std::mem::replace(before, i as u32);
+            if before != NO_PAIR {
+                let (process, f, open) = (op.process, op.f, u64::from(before));
+                return Err(HistoryError::DoubleInvoke { index: i as u64, process, f, open });
+            }
+            continue;
+        }
+        let before = std::mem::replace(before, NO_PAIR);
+        if before != NO_PAIR {
+            let open_f = ops[before as usize].f;
+            if open_f != op.f {
+                return Err(HistoryError::Mismatched {
+                    index: i as u64,
+                    process: op.process,
+                    f: op.f,
+                    open: u64::from(before),
+                    open_f,
+                });
+            }
+            pairs[i] = before;
+            pairs[before as usize] = i as u32;
+        } else if op.op_type != OpType::Info {
+            return Err(HistoryError::OrphanCompletion {
+                index: i as u64,
+                process: op.process,
+                f: op.f,
+                op_type: op.op_type,
+            });
+        }
+    }
+    Ok(pairs)
+}
+
+/// The open invocation of each process. Processes are nearly always small numbers, since a client that
+/// crashed comes back as its number plus the count of clients.
+#[derive(Default)]
+struct Open {
+    small: Vec<u32>,
+    others: HashMap<i64, u32>,
+}
+
+impl Open {
+    /// As many as a few bytes each allow to be kept by number.
+    const SMALL_MAX: usize = 1 << 20;
+
+    fn slot(&mut self, process: i64) -> &mut u32 {
+        match usize::try_from(process) {
+            Ok(process) if process < Self::SMALL_MAX => {
+                if process >= self.small.len() {
+                    self.small.resize((process + 1).next_power_of_two(), NO_PAIR);
+                }
+                &mut self.small[process]
+            }
+            _ => self.others.entry(process).or_insert(NO_PAIR),
+        }
     }
 }
 

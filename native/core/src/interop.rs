@@ -1,27 +1,36 @@
-//! Histories from and to files: Jepsen's EDN, JSON lines, and our own `history.fdh`.
+//! Histories from and to files: Jepsen's EDN and logs, JSON, our own `history.fdh`, and the texts of the
+//! checkers of transactions (Plume, AWDIT, dbcop), each also packed with gzip or zstd.
 //!
 //! [`load`] recognises the format by content and gives a paired [`History`], or an error that names the
 //! file, the line and the column, what stands there, and what to do. What could be read but is worth
 //! knowing (a torn tail, records renumbered, tags dropped) comes as notices.
 //!
 //! Definitions, as in Jepsen: a missing `:index` is the position and a missing `:time` is -1; an
-//! invocation without completion stays open; a missing `:f` is `nil`; a completion without invocation
-//! and a process that does two things at once are refused, since no checker could mean anything by them.
-//! Records are numbered by position, whatever their `:index` says.
+//! invocation without completion stays open; a missing `:f` is `nil`. Records are numbered by position,
+//! whatever their `:index` says. What Jepsen accepts of records that are not paired is in [`repair`]; the
+//! rest is refused, since no checker could mean anything by it.
 
+mod dbcop;
 mod draft;
 mod edn;
 mod edn_history;
 mod edn_number;
+mod edn_text;
 mod edn_write;
 mod error;
+mod input;
+mod jepsen_log;
 mod json_read;
 mod json_write;
 mod recognise;
 mod repair;
+mod sessions;
+mod sessions_text;
+mod sharing;
+mod stream;
 mod terms;
 
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use edn::{ParseError, parse_edn_value};
@@ -35,6 +44,8 @@ use crate::history::History;
 use crate::history_file::Reader;
 use crate::op::Op;
 use error::Source;
+use input::Input;
+use stream::Cutting;
 
 /// The most that lists, maps and sets of a text may nest.
 pub const DEPTH_MAX: usize = 128;
@@ -48,18 +59,31 @@ pub enum Format {
     Json,
     /// Our own file.
     Fdh,
+    /// `jepsen.log` or `history.txt`.
+    JepsenLog,
+    /// The text of Plume and PolySI.
+    Plume,
+    /// The text of AWDIT's tests.
+    Awdit,
+    /// The text or the JSON of dbcop.
+    Dbcop,
 }
 
 impl Format {
-    /// The names that [`Format::parse`] knows.
-    pub const NAMES: &[&str] = &["edn", "json", "jsonl", "fdh"];
+    /// The names of all formats.
+    pub const NAMES: &[&str] =
+        &["edn", "json", "jsonl", "fdh", "jepsen-log", "plume", "awdit", "dbcop"];
 
-    /// The format of that name (`edn`, `json` or `jsonl`, `fdh`).
+    /// The format of that name: one of [`Format::NAMES`], or another that it goes by.
     pub fn parse(name: &str) -> Option<Format> {
         Some(match name {
             "edn" => Format::Edn,
             "json" | "jsonl" => Format::Json,
             "fdh" => Format::Fdh,
+            "jepsen-log" | "log" | "history.txt" => Format::JepsenLog,
+            "plume" | "polysi" => Format::Plume,
+            "awdit" => Format::Awdit,
+            "dbcop" | "hist" => Format::Dbcop,
             _ => return None,
         })
     }
@@ -70,6 +94,10 @@ impl Format {
             Format::Edn => "edn",
             Format::Json => "jsonl",
             Format::Fdh => "fdh",
+            Format::JepsenLog => "jepsen-log",
+            Format::Plume => "plume",
+            Format::Awdit => "awdit",
+            Format::Dbcop => "dbcop",
         }
     }
 }
@@ -90,51 +118,65 @@ pub struct Loaded {
 pub fn load(path: impl AsRef<Path>, format: Option<Format>) -> Result<Loaded, LoadError> {
     let path = path.as_ref();
     if path == Path::new("-") {
-        let name = "standard input";
-        let io_error = |source| LoadError::Io { path: name.to_owned(), source };
-        let mut input = std::io::stdin().lock();
-        let mut bytes = beginning(&mut input).map_err(io_error)?;
-        recognise::refuse_binary(name, &bytes)?;
-        input.read_to_end(&mut bytes).map_err(io_error)?;
-        return load_bytes(name, &bytes, format);
+        return load_input(Input::open("standard input".to_owned(), std::io::stdin())?, format);
+    }
+    if path.join("history.bincode").is_file() {
+        return recognise::refuse_bincode(&path.display().to_string());
     }
     let path = in_folder(path);
     let name = path.display().to_string();
     let io_error = |source| LoadError::Io { path: name.clone(), source };
-    let mut file = std::fs::File::open(&path).map_err(io_error)?;
-    let mut bytes = beginning(&mut file).map_err(io_error)?;
-    if recognise::is_ours(&bytes) || format == Some(Format::Fdh) {
-        return load_history_file(&path);
+    let file = std::fs::File::open(&path).map_err(io_error)?;
+    let input = Input::open(name.clone(), file)?;
+    let is_ours = recognise::is_ours(&input.beginning) || format == Some(Format::Fdh);
+    // A file of ours is read where it lies, a window at a time.
+    if is_ours && !input.is_packed && path.is_file() {
+        return load_history_file(&name, Reader::open(&path)?);
     }
-    recognise::refuse_binary(&name, &bytes)?;
-    let left = file.metadata().map_or(0, |meta| meta.len() as usize);
-    bytes.try_reserve(left).map_err(|error| io_error(error.into()))?;
-    file.read_to_end(&mut bytes).map_err(io_error)?;
-    load_bytes(&name, &bytes, format)
-}
-
-/// As much as tells what it is: what is no history, and may be a device without end, is then not read further.
-/// Nothing is sought back to, since it may be a pipe.
-fn beginning(input: &mut impl Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    input.take(recognise::LOOK_BYTES as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    load_input(input, format)
 }
 
 /// Reads a history from memory; `name` stands for it in messages.
 pub fn load_bytes(name: &str, bytes: &[u8], format: Option<Format>) -> Result<Loaded, LoadError> {
-    let text = recognise::text(name, bytes)?;
-    let source = Source { name, text };
+    load_input(Input::open(name.to_owned(), bytes)?, format)
+}
+
+fn load_input(input: Input<'_>, format: Option<Format>) -> Result<Loaded, LoadError> {
+    let name = input.name.clone();
+    if recognise::is_ours(&input.beginning) || format == Some(Format::Fdh) {
+        let bytes = input.into_bytes()?;
+        return load_history_file(&name, Reader::open_bytes(&name, bytes)?);
+    }
+    let (records, format) = records(input, format)?;
+    finish(&name, records, format)
+}
+
+/// The records of a text, as it gives them.
+fn records(input: Input<'_>, format: Option<Format>) -> Result<(Records, Format), LoadError> {
+    let name = input.name.clone();
+    recognise::refuse_binary(&name, &input.beginning)?;
     let format = match format {
         Some(format) => format,
-        None => recognise::format(&source)?,
+        None => recognise::format(&name, &input.beginning)?,
     };
-    let records = match format {
-        Format::Edn => edn_history::read(&source)?,
-        Format::Json => json_read::read(&source)?,
-        Format::Fdh => return Err(recognise::not_from_memory(name)),
+    let read_whole: fn(&Source<'_>) -> Result<Records, LoadError> = match format {
+        Format::Edn => {
+            let records = stream::read(input, edn_history::read_part, Cutting::usual())?;
+            return Ok((records, format));
+        }
+        Format::Json => {
+            let records = stream::read(input, json_read::read_part, Cutting::usual())?;
+            return Ok((records, format));
+        }
+        Format::Fdh => return Err(recognise::not_text(&name)),
+        Format::JepsenLog => jepsen_log::read,
+        Format::Plume => sessions_text::read_plume,
+        Format::Awdit => sessions_text::read_awdit,
+        Format::Dbcop => dbcop::read,
     };
-    finish(&source, records, format)
+    let bytes = input.into_bytes()?;
+    let text = recognise::text(&name, &bytes)?;
+    Ok((read_whole(&Source { name: &name, text })?, format))
 }
 
 /// The history inside a run's folder, or the path itself.
@@ -149,14 +191,16 @@ fn in_folder(path: &Path) -> PathBuf {
         .unwrap_or_else(|| path.to_owned())
 }
 
-fn load_history_file(path: &Path) -> Result<Loaded, LoadError> {
-    let recovered = Reader::open(path)?;
+fn load_history_file(
+    name: &str,
+    recovered: crate::history_file::Recovered,
+) -> Result<Loaded, LoadError> {
     let mut notices = Vec::new();
     if let Some(torn) = &recovered.torn {
-        notices.push(format!("{}: {torn}", path.display()));
+        notices.push(format!("{name}: {torn}"));
     }
     let history = History::new(recovered.ops).map_err(|source| LoadError::History {
-        path: path.display().to_string(),
+        path: name.to_owned(),
         place: None,
         source,
     })?;
@@ -167,23 +211,80 @@ fn load_history_file(path: &Path) -> Result<Loaded, LoadError> {
 #[derive(Debug, Default)]
 struct Records {
     ops: Vec<Op>,
-    /// Where each begins, in bytes.
-    offsets: Vec<usize>,
+    /// Line and column at which each begins.
+    places: Vec<(u32, u32)>,
     notices: Vec<String>,
     numbering: Numbering,
     without_f_count: usize,
+    without_process_count: usize,
+    /// Whether the order of different processes means nothing.
+    without_real_time: bool,
 }
 
 impl Records {
-    fn push(&mut self, draft: draft::Draft, offset: usize) -> Result<(), ShapeError> {
+    fn push(&mut self, draft: draft::Draft, place: Place) -> Result<(), ShapeError> {
         let position = self.ops.len();
         if let Some(index) = draft.index.filter(|&index| index >= 0) {
             self.numbering.see(position, index);
         }
         self.without_f_count += usize::from(draft.f.is_none());
-        self.ops.push(draft.finish()?);
-        self.offsets.push(offset);
+        self.without_process_count += usize::from(draft.process.is_none());
+        self.add(draft.finish_unnamed()?, place);
         Ok(())
+    }
+
+    fn add(&mut self, op: Op, place: Place) {
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        self.ops.push(op);
+        self.places.push((number(place.line), number(place.column)));
+    }
+
+    fn place(&self, position: usize) -> Option<Place> {
+        let &(line, column) = self.places.get(position)?;
+        Some(Place { line: line as usize, column: column as usize })
+    }
+}
+
+/// Records, and what else was seen while reading them.
+#[derive(Debug, Default)]
+struct Counted {
+    records: Records,
+    dropped_tags: BTreeMap<String, usize>,
+    ratio_count: usize,
+}
+
+impl Counted {
+    fn record_count(&self) -> usize {
+        self.records.ops.len()
+    }
+
+    /// Adds the records of the next part.
+    fn join(&mut self, mut next: Counted) {
+        let records = &mut self.records;
+        records.numbering.join(next.records.numbering, records.ops.len());
+        records.without_f_count += next.records.without_f_count;
+        records.without_process_count += next.records.without_process_count;
+        records.ops.append(&mut next.records.ops);
+        records.places.append(&mut next.records.places);
+        for (tag, count) in next.dropped_tags {
+            *self.dropped_tags.entry(tag).or_default() += count;
+        }
+        self.ratio_count += next.ratio_count;
+    }
+
+    /// The records, with a notice of everything that was changed.
+    fn tell(self, name: &str) -> Records {
+        let mut records = self.records;
+        for (tag, count) in self.dropped_tags {
+            records
+                .notices
+                .push(format!("{name}: {count} values were read without their tag #{tag}"));
+        }
+        if self.ratio_count > 0 {
+            let count = self.ratio_count;
+            records.notices.push(format!("{name}: {count} ratios were read as floats"));
+        }
+        records
     }
 }
 
@@ -223,28 +324,40 @@ impl Numbering {
     }
 }
 
-fn finish(source: &Source<'_>, records: Records, format: Format) -> Result<Loaded, LoadError> {
-    let Records { ops, offsets, mut notices, numbering, without_f_count } = records;
-    if ops.is_empty() {
-        return Err(LoadError::Empty { path: source.name.to_owned() });
+fn finish(name: &str, mut records: Records, format: Format) -> Result<Loaded, LoadError> {
+    if records.ops.is_empty() {
+        return Err(LoadError::Empty { path: name.to_owned() });
     }
-    if let Some((position, index)) = numbering.renumbered() {
-        notices.push(format!(
-            "{}: records are numbered by position from 0; the first whose :index differs is record \
+    if let Some((position, index)) = records.numbering.renumbered()
+        && let Some(place) = records.place(position)
+    {
+        records.notices.push(format!(
+            "{name}: records are numbered by position from 0; the first whose :index differs is record \
              {position} at line {} (:index {index})",
-            source.name,
-            source.place(offsets[position]).line
+            place.line
         ));
     }
-    if without_f_count > 0 {
-        notices.push(format!("{}: {without_f_count} records have no :f", source.name));
+    if records.without_f_count > 0 {
+        records.notices.push(format!("{name}: {} records have no :f", records.without_f_count));
     }
-    let history = History::new(ops).map_err(|error| {
-        let position = error::position_of(&error);
-        let place = position.and_then(|p| offsets.get(p)).map(|&offset| source.place(offset));
-        LoadError::History { path: source.name.to_owned(), place, source: error }
-    })?;
-    Ok(Loaded { history, format, notices })
+    repair::name_processes(name, &mut records)?;
+    let history = match History::try_new(std::mem::take(&mut records.ops)) {
+        Ok(history) => history,
+        Err((error, ops)) => {
+            records.ops = ops;
+            let place = error::position_of(&error).and_then(|position| records.place(position));
+            if !repair::mend(name, &mut records) {
+                return Err(LoadError::History { path: name.to_owned(), place, source: error });
+            }
+            History::new(records.ops).map_err(|source| LoadError::History {
+                path: name.to_owned(),
+                place,
+                source,
+            })?
+        }
+    };
+    let history = if records.without_real_time { history.without_real_time() } else { history };
+    Ok(Loaded { history, format, notices: records.notices })
 }
 
 #[cfg(test)]

@@ -17,6 +17,12 @@ pub(crate) struct NameCache {
     by_sym: Vec<Option<(&'static str, Sym)>>,
 }
 
+impl Default for NameCache {
+    fn default() -> NameCache {
+        NameCache::new()
+    }
+}
+
 impl NameCache {
     pub fn new() -> NameCache {
         NameCache { by_name: vec![None; SLOT_COUNT], by_sym: vec![None; SLOT_COUNT] }

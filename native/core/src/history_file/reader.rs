@@ -44,7 +44,7 @@ impl std::fmt::Display for TornTail {
 /// Reads whole frames of one file, in order.
 #[derive(Debug)]
 pub struct Reader {
-    file: File,
+    store: Store,
     path: PathBuf,
     header: Header,
     decoder: Decoder,
@@ -55,6 +55,36 @@ pub struct Reader {
     window_offset: u64,
     /// How long the file was when last asked.
     length: u64,
+}
+
+/// Where the bytes are.
+#[derive(Debug)]
+enum Store {
+    File(File),
+    /// What came from a pipe, or was packed.
+    Memory(Vec<u8>),
+}
+
+impl Store {
+    fn length(&self) -> io::Result<u64> {
+        match self {
+            Store::File(file) => file.metadata().map(|meta| meta.len()),
+            Store::Memory(bytes) => Ok(bytes.len() as u64),
+        }
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Store::File(file) => file.read_exact_at(buffer, offset),
+            Store::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let end = start.saturating_add(buffer.len());
+                let part = bytes.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
+                buffer.copy_from_slice(part);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// What stands at the place of the next frame.
@@ -75,11 +105,22 @@ impl Reader {
     /// Reads the file to its end. Damage after the header is not an error: what precedes it is
     /// returned, and [`Recovered::torn`] tells.
     pub fn open(path: impl AsRef<Path>) -> Result<Recovered, HistoryFileError> {
-        let mut reader = Reader::follow(path)?;
+        Reader::follow(path)?.read_all()
+    }
+
+    /// As [`Reader::open`], of bytes that `name` stands for.
+    pub fn open_bytes(name: &str, bytes: Vec<u8>) -> Result<Recovered, HistoryFileError> {
+        let start = bytes.get(..MAGIC.len()).unwrap_or(&bytes);
+        check_magic(start, Path::new(name))?;
+        Reader::begin(Store::Memory(bytes), PathBuf::from(name))?.read_all()
+    }
+
+    fn read_all(mut self) -> Result<Recovered, HistoryFileError> {
+        let reader = &mut self;
         let mut ops = Vec::new();
         let damage = reader.read_frames(&mut ops)?;
         let torn = damage.map(|(reason, _)| reader.torn(reason));
-        Ok(Recovered { header: reader.header, ops, torn })
+        Ok(Recovered { header: self.header, ops, torn })
     }
 
     /// Opens a file that may still grow, and reads its header only.
@@ -90,9 +131,19 @@ impl Reader {
             path: path.clone(),
             source,
         })?;
-        check_magic(&mut file, &path)?;
+        let mut magic = Vec::new();
+        file.by_ref()
+            .take(MAGIC.len() as u64)
+            .read_to_end(&mut magic)
+            .map_err(|source| read_error(&path, source))?;
+        check_magic(&magic, &path)?;
+        Reader::begin(Store::File(file), path)
+    }
+
+    /// Reads the header.
+    fn begin(store: Store, path: PathBuf) -> Result<Reader, HistoryFileError> {
         let mut reader = Reader {
-            file,
+            store,
             header: Header {
                 run: String::new(),
                 test: String::new(),
@@ -216,7 +267,7 @@ impl Reader {
             let wanted = left.min(count.max(WINDOW_BYTES) as u64) as usize;
             self.window.resize(wanted, 0);
             self.window_offset = self.offset;
-            if let Err(source) = self.file.read_exact_at(&mut self.window, self.offset) {
+            if let Err(source) = self.store.read_exact_at(&mut self.window, self.offset) {
                 self.window.clear();
                 return Err(read_error(&self.path, source));
             }
@@ -230,9 +281,9 @@ impl Reader {
     }
 
     fn ask_length(&mut self) -> Result<(), HistoryFileError> {
-        let meta = self.file.metadata().map_err(|source| read_error(&self.path, source))?;
+        let length = self.store.length().map_err(|source| read_error(&self.path, source))?;
         // A writer only takes back what no reader has taken for whole.
-        self.length = meta.len().max(self.offset);
+        self.length = length.max(self.offset);
         Ok(())
     }
 }
@@ -247,11 +298,7 @@ fn read_error(path: &Path, source: io::Error) -> HistoryFileError {
     HistoryFileError::Io { action: "read", path: path.to_owned(), source }
 }
 
-fn check_magic(file: &mut File, path: &Path) -> Result<(), HistoryFileError> {
-    let mut magic = Vec::new();
-    file.take(MAGIC.len() as u64)
-        .read_to_end(&mut magic)
-        .map_err(|source| read_error(path, source))?;
+fn check_magic(magic: &[u8], path: &Path) -> Result<(), HistoryFileError> {
     if magic == MAGIC {
         return Ok(());
     }
@@ -259,10 +306,10 @@ fn check_magic(file: &mut File, path: &Path) -> Result<(), HistoryFileError> {
     if magic.len() == MAGIC.len() && magic[..MAGIC.len() - 1] == MAGIC[..MAGIC.len() - 1] {
         return Err(HistoryFileError::OtherVersion { path, version: magic[MAGIC.len() - 1] });
     }
-    if MAGIC.starts_with(&magic) {
+    if MAGIC.starts_with(magic) {
         let reason = format!("the file has {} bytes", magic.len());
         return Err(HistoryFileError::BadHeader { path, reason });
     }
-    let found = format!("it begins with {:?}", String::from_utf8_lossy(&magic));
+    let found = format!("it begins with {:?}", String::from_utf8_lossy(magic));
     Err(HistoryFileError::NotAHistory { path, found })
 }

@@ -57,7 +57,7 @@ impl Key {
 pub(super) struct Draft {
     seen: u8,
     op_type: Option<OpType>,
-    process: Option<Process>,
+    pub process: Option<Process>,
     pub f: Option<Sym>,
     value: Value,
     time_ns: Option<i64>,
@@ -121,15 +121,33 @@ impl Draft {
 
     /// The operation, if it is one. Its index is given by the history.
     pub fn finish(self) -> Result<Op, ShapeError> {
-        let essential = Key::Type.bit() | Key::Process.bit() | Key::F.bit();
-        if self.seen & essential == 0 {
+        match (self.process, self.is_operation()) {
+            (None, true) if self.op_type.is_some() => Err(ShapeError::NoProcess),
+            _ => self.finish_unnamed(),
+        }
+    }
+
+    fn is_operation(&self) -> bool {
+        self.seen & (Key::Type.bit() | Key::Process.bit() | Key::F.bit()) != 0
+    }
+
+    /// As [`Draft::finish`], of [`no_process`] if it has none.
+    pub fn finish_unnamed(self) -> Result<Op, ShapeError> {
+        if !self.is_operation() {
             return Err(ShapeError::NotAnOperation { keys: self.keys() });
+        }
+        let op_type = self.op_type.ok_or(ShapeError::NoType)?;
+        if let Some(Process::Named(name)) = self.process
+            && op_type != OpType::Info
+            && name != "nemesis"
+        {
+            return Err(ShapeError::NamedClient { name, op_type });
         }
         Ok(Op {
             index: 0,
             time_ns: self.time_ns.unwrap_or(-1),
-            op_type: self.op_type.ok_or(ShapeError::NoType)?,
-            process: self.process.ok_or(ShapeError::NoProcess)?,
+            op_type,
+            process: self.process.unwrap_or_else(no_process),
             f: match self.f {
                 Some(f) => f,
                 None => Sym::new(NO_F),
@@ -159,6 +177,11 @@ impl Draft {
 /// What stands for a missing `:f`; written back as `nil`.
 pub(super) const NO_F: &str = "nil";
 
+/// What stands for a missing `:process` until one is found for the record.
+pub(super) fn no_process() -> Process {
+    Process::Named(Sym::new("nil"))
+}
+
 fn key_name(key: Key) -> &'static str {
     match key {
         Key::Type => ":type",
@@ -182,7 +205,10 @@ fn process(value: &Value) -> Result<Option<Process>, ShapeError> {
         Value::Int(number) => Ok(Some(Process::Client(*number))),
         Value::Nil => Ok(None),
         Value::Sym(sym) => Ok(Some(Process::Named(*sym))),
-        Value::Str(text) => Ok(Some(Process::Named(Sym::try_new(text)?))),
+        Value::Str(text) => match super::json_read::canonical_integer(text) {
+            Some(number) => Ok(Some(Process::Client(number))),
+            None => Ok(Some(Process::Named(Sym::try_new(text)?))),
+        },
         other => Err(ShapeError::BadProcess { found: shown(other) }),
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::DEPTH_MAX;
 use super::error::ShapeError;
+use super::sharing::Sharing;
 use crate::etf::names::NameCache;
 use crate::etf::{self, Limits};
 use crate::sym::SymTableFull;
@@ -28,6 +29,11 @@ pub(super) enum Problem {
     Shape(ShapeError),
     /// Too many names.
     Names(SymTableFull),
+    /// Not text.
+    NotUtf8 {
+        /// The first wrong byte.
+        byte: u8,
+    },
 }
 
 /// Why a text cannot be read, and where.
@@ -47,7 +53,17 @@ impl std::fmt::Display for ParseError {
             Problem::Truncated(inside) => write!(f, "the text ends inside {inside}"),
             Problem::Shape(error) => write!(f, "byte {}: {error}", self.offset),
             Problem::Names(error) => write!(f, "byte {}: {error}", self.offset),
+            Problem::NotUtf8 { byte } => {
+                write!(f, "byte {}: not UTF-8 text (byte {byte:#04x})", self.offset)
+            }
         }
+    }
+}
+
+impl ParseError {
+    /// Whether more text could make it right.
+    pub(super) fn is_truncated(&self) -> bool {
+        matches!(self.problem, Problem::Truncated(_))
     }
 }
 
@@ -92,12 +108,30 @@ const CLASSES: [Class; 256] = {
     classes
 };
 
+/// What parsers of one text after another keep.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    pub names: NameCache,
+    pub sharing: Sharing,
+    /// Elements of the lists that are open.
+    pub stack: Vec<Value>,
+}
+
+impl Memory {
+    /// For a text whose equal lists are worth keeping once.
+    pub fn with_sharing() -> Memory {
+        Memory { sharing: Sharing::new(), ..Memory::default() }
+    }
+}
+
 /// A position in a text.
 pub(super) struct Parser<'a> {
     pub text: &'a str,
-    bytes: &'a [u8],
+    pub bytes: &'a [u8],
     pub at: usize,
-    pub names: NameCache,
+    pub memory: Memory,
+    /// How many lines of the file precede the text.
+    lines_before: usize,
     /// Tags that were dropped, with how often.
     pub dropped_tags: BTreeMap<String, usize>,
     pub ratio_count: usize,
@@ -107,11 +141,18 @@ pub(super) struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     pub fn new(text: &'a str) -> Parser<'a> {
+        Parser::resume(text, 0, Memory::default())
+    }
+
+    /// For the part of a text that so many lines precede, with what reading other parts has built.
+    pub fn resume(text: &'a str, lines_before: usize, mut memory: Memory) -> Parser<'a> {
+        memory.stack.clear();
         Parser {
             text,
             bytes: text.as_bytes(),
             at: 0,
-            names: NameCache::new(),
+            memory,
+            lines_before,
             dropped_tags: BTreeMap::new(),
             ratio_count: 0,
             depth: 0,
@@ -172,8 +213,8 @@ impl<'a> Parser<'a> {
             }
             b':' => self.keyword().map(Value::Sym),
             b'"' => self.string().map(Value::str),
-            b'[' => self.sequence(b']', "a vector").map(Value::list),
-            b'(' => self.sequence(b')', "a list").map(Value::list),
+            b'[' => self.list(b']', "a vector"),
+            b'(' => self.list(b')', "a list"),
             b'{' => self.map().map(Value::map),
             b'#' => self.dispatch(),
             b'\\' => self.character(),
@@ -200,7 +241,7 @@ impl<'a> Parser<'a> {
                 self.syntax(start, "a keyword without a name (a colon and nothing behind it)")
             );
         }
-        self.names.sym(name).map_err(|full| self.full(start, full))
+        self.memory.names.sym(name).map_err(|full| self.full(start, full))
     }
 
     fn symbol(&mut self) -> Parsed<Value> {
@@ -210,7 +251,7 @@ impl<'a> Parser<'a> {
             "true" => Ok(Value::Bool(true)),
             "false" => Ok(Value::Bool(false)),
             name => {
-                let sym = self.names.sym(name).map_err(|full| self.full(start, full))?;
+                let sym = self.memory.names.sym(name).map_err(|full| self.full(start, full))?;
                 Ok(Value::Sym(sym))
             }
         }
@@ -250,119 +291,6 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn string(&mut self) -> Parsed<String> {
-        let start = self.at;
-        self.at += 1;
-        let mut text = String::new();
-        loop {
-            let from = self.at;
-            let rest = &self.bytes[from..];
-            let Some(length) = rest.iter().position(|&byte| byte == b'"' || byte == b'\\') else {
-                self.at = self.bytes.len();
-                return Err(self.ends(start, "a string"));
-            };
-            self.at += length;
-            text.push_str(&self.text[from..self.at]);
-            self.at += 1;
-            if self.bytes[self.at - 1] == b'"' {
-                return Ok(text);
-            }
-            text.push(self.escape(start)?);
-        }
-    }
-
-    /// Moves over a string without escapes and gives its text; `None` for any other.
-    pub fn plain_string(&mut self) -> Option<&'a str> {
-        let start = self.at + 1;
-        let rest = self.bytes.get(start..)?;
-        let length = rest.iter().position(|&byte| byte == b'"' || byte == b'\\')?;
-        (rest[length] == b'"').then(|| {
-            self.at = start + length + 1;
-            &self.text[start..start + length]
-        })
-    }
-
-    /// What stands for the characters behind a backslash in a string.
-    fn escape(&mut self, string: usize) -> Parsed<char> {
-        let backslash = self.at - 1;
-        let Some(byte) = self.peek() else {
-            return Err(self.ends(string, "a string"));
-        };
-        self.at += 1;
-        Ok(match byte {
-            b't' => '\t',
-            b'r' => '\r',
-            b'n' => '\n',
-            b'b' => '\u{8}',
-            b'f' => '\u{c}',
-            b'"' | b'\\' | b'/' => char::from(byte),
-            b'u' => return self.unicode_escape(backslash),
-            b'0'..=b'7' => {
-                let digits = self.bytes[self.at - 1..].iter().take(3);
-                let digits = digits.take_while(|byte| matches!(byte, b'0'..=b'7'));
-                let (count, code) = digits.fold((0, 0u32), |(count, code), byte| {
-                    (count + 1, code * 8 + u32::from(byte - b'0'))
-                });
-                self.at += count - 1;
-                char::from_u32(code).unwrap_or('\u{fffd}')
-            }
-            _ => return Err(self.syntax(backslash, "an unknown escape in a string")),
-        })
-    }
-
-    fn unicode_escape(&mut self, backslash: usize) -> Parsed<char> {
-        let wrong = |parser: &Parser<'_>| {
-            parser.syntax(backslash, "\\u in a string needs four hexadecimal digits of a character")
-        };
-        let unit = self.four_hex().ok_or_else(|| wrong(self))?;
-        // Characters outside the first plane are written as two halves.
-        if (0xd800..0xdc00).contains(&unit) && self.text[self.at..].starts_with("\\u") {
-            self.at += 2;
-            let low = self.four_hex().filter(|low| (0xdc00..0xe000).contains(low));
-            let low = low.ok_or_else(|| wrong(self))?;
-            let code = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-            return char::from_u32(code).ok_or_else(|| wrong(self));
-        }
-        char::from_u32(unit).ok_or_else(|| wrong(self))
-    }
-
-    fn four_hex(&mut self) -> Option<u32> {
-        let digits = self.bytes.get(self.at..self.at + 4)?;
-        let unit = digits
-            .iter()
-            .try_fold(0, |code, &byte| Some(code * 16 + char::from(byte).to_digit(16)?))?;
-        self.at += 4;
-        Some(unit)
-    }
-
-    fn character(&mut self) -> Parsed<Value> {
-        let start = self.at;
-        self.at += 1;
-        let Some(first) = self.text[self.at..].chars().next() else {
-            return Err(self.ends(start, "a character"));
-        };
-        self.at += first.len_utf8();
-        // A delimiter is a character too, but what follows it is not part of it.
-        let mut name = first.to_string();
-        name.push_str(self.token());
-        let hex = |digits: &str| u32::from_str_radix(digits, 16).ok().and_then(char::from_u32);
-        let found = match name.as_str() {
-            "newline" => Some('\n'),
-            "space" => Some(' '),
-            "tab" => Some('\t'),
-            "return" => Some('\r'),
-            "backspace" => Some('\u{8}'),
-            "formfeed" => Some('\u{c}'),
-            name if name.chars().count() == 1 => Some(first),
-            name if name.len() == 5 && first == 'u' => hex(&name[1..]),
-            _ => None,
-        };
-        match found {
-            Some(character) => Ok(Value::str(character.to_string())),
-            None => Err(self.syntax(start, &format!("\\{name} is not a character"))),
-        }
-    }
-
     /// Counts one level more; whoever enters leaves by `depth -= 1`, unless reading ends by an error.
     fn enter(&mut self, start: usize) -> Parsed<()> {
         if self.depth < DEPTH_MAX {
@@ -373,16 +301,28 @@ impl<'a> Parser<'a> {
             .syntax(start, &format!("data nests deeper than {DEPTH_MAX} levels: not a history")))
     }
 
-    fn sequence(&mut self, close: u8, what: &'static str) -> Parsed<Vec<Value>> {
+    /// Puts the elements of a collection on the stack and gives the place of the first.
+    fn elements(&mut self, close: u8, what: &'static str) -> Parsed<usize> {
         let start = self.at;
         self.enter(start)?;
         self.at += 1;
-        let mut items = Vec::new();
+        let first = self.memory.stack.len();
         while !self.closes(start, close, what)? {
-            items.push(self.inside(start, what, Parser::form)?);
+            let element = self.inside(start, what, Parser::form)?;
+            self.memory.stack.push(element);
         }
         self.depth -= 1;
-        Ok(items)
+        Ok(first)
+    }
+
+    fn list(&mut self, close: u8, what: &'static str) -> Parsed<Value> {
+        let first = self.elements(close, what)?;
+        Ok(self.memory.sharing.list(&mut self.memory.stack, first))
+    }
+
+    fn set(&mut self) -> Parsed<Value> {
+        let first = self.elements(b'}', "a set")?;
+        Ok(Value::set(self.memory.stack.drain(first..)))
     }
 
     /// Moves over blanks and, when it stands there, the closing delimiter.
@@ -394,15 +334,29 @@ impl<'a> Parser<'a> {
                 self.at += 1;
                 Ok(true)
             }
+            Some(b']' | b')' | b'}') => {
+                let lines = self.bytes[..start].iter().filter(|&&byte| byte == b'\n').count();
+                self.closes_at(1 + self.lines_before + lines, close, what)
+            }
+            Some(_) => Ok(false),
+        }
+    }
+
+    /// As [`Parser::closes`], at something that is no blank, for what began in a line that is known.
+    pub fn closes_at(&mut self, line: usize, close: u8, what: &'static str) -> Parsed<bool> {
+        match self.peek() {
+            Some(byte) if byte == close => {
+                self.at += 1;
+                Ok(true)
+            }
             Some(byte @ (b']' | b')' | b'}')) => {
                 let (found, close) = (char::from(byte), char::from(close));
-                let line = 1 + self.bytes[..start].iter().filter(|&&byte| byte == b'\n').count();
                 let message = format!(
                     "found {found}, expected {close} to close {what} that begins in line {line}"
                 );
                 Err(self.syntax(self.at, &message))
             }
-            Some(_) => Ok(false),
+            _ => Ok(false),
         }
     }
 
@@ -431,7 +385,7 @@ impl<'a> Parser<'a> {
         match self.bytes.get(self.at + 1) {
             Some(b'{') => {
                 self.at += 1;
-                self.sequence(b'}', "a set").map(Value::set)
+                self.set()
             }
             Some(b'"') => {
                 self.at += 1;
@@ -461,6 +415,9 @@ impl<'a> Parser<'a> {
         self.at += 2;
         let namespace = self.token();
         self.skip_blank()?;
+        if self.peek().is_none() {
+            return Err(self.ends(start, "a map with a namespace"));
+        }
         if namespace.is_empty() || self.peek() != Some(b'{') {
             return Err(self.syntax(start, "#: is followed by a namespace and a map"));
         }
@@ -473,7 +430,7 @@ impl<'a> Parser<'a> {
                 None if name.contains('/') => continue,
                 None => format!("{namespace}/{name}"),
             };
-            *sym = self.names.sym(&qualified).map_err(|full| self.full(start, full))?;
+            *sym = self.memory.names.sym(&qualified).map_err(|full| self.full(start, full))?;
         }
         Ok(Value::map(pairs))
     }
@@ -501,7 +458,7 @@ impl<'a> Parser<'a> {
             ("atom", Value::Str(name)) => match name.as_str() {
                 "nil" => Ok(Value::Nil),
                 name => {
-                    let sym = self.names.sym(name).map_err(|full| self.full(start, full))?;
+                    let sym = self.memory.names.sym(name).map_err(|full| self.full(start, full))?;
                     Ok(Value::Sym(sym))
                 }
             },

@@ -1,158 +1,99 @@
 //! Histories in EDN: one map a line, one vector or list of maps, or records of `jepsen.history`.
 
-use std::collections::BTreeMap;
-
-use super::Records;
 use super::draft::{Draft, Key};
-use super::edn::{ParseError, Parsed, Parser, Problem};
-use super::error::{LoadError, ShapeError, Source, shown};
+use super::edn::{Memory, ParseError, Parsed, Parser, Problem};
+use super::error::{Place, ShapeError, shown};
+use super::stream::{Mode, Part, PartError, PartText};
+use super::{Counted, Records};
 use crate::op::OpType;
 use crate::value::Value;
 
-/// A text is read in parts, at the same time, from this size on.
-const PART_BYTES_MIN: usize = 1 << 20;
-/// More parts than this gain nothing: memory is what they wait for.
-const PARTS_MAX: usize = 4;
-
-/// Reads every operation of the text.
-pub(super) fn read(source: &Source<'_>) -> Result<Records, LoadError> {
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let part_count = (source.text.len() / PART_BYTES_MIN).min(threads).min(PARTS_MAX);
-    if let Some(counted) = read_parts(source.text, part_count) {
-        return Ok(counted.tell(source.name));
-    }
-    let mut reader = Reader::new(source.text);
-    match reader.all() {
-        Ok(()) => Ok(reader.done().tell(source.name)),
-        Err(error) => Err(source.error(*error, reader.records.ops.len())),
-    }
-}
-
-/// Reads the parts of a text that has one map a line, if it can be cut between maps. A cut may also hit
-/// the inside of a string or a map of several lines; then the part before it ends too early, which is
-/// an error, and the text is read as a whole.
-pub(super) fn read_parts(text: &str, part_count: usize) -> Option<Counted> {
-    if part_count < 2 || text.trim_start().starts_with(['[', '(']) {
-        return None;
-    }
-    let mut cuts = vec![0];
-    for part in 1..part_count {
-        let bytes = text.as_bytes();
-        let from = (text.len() / part_count * part).max(*cuts.last()?);
-        let next = bytes[from..].windows(2).position(|pair| pair == b"\n{" || pair == b"\n#")?;
-        cuts.push(from + next + 1);
-    }
-    let ends = cuts.iter().skip(1).copied().chain([text.len()]);
-    let parts: Vec<(usize, &str)> =
-        cuts.iter().copied().zip(ends).map(|(start, end)| (start, &text[start..end])).collect();
-    let read_part = |part: &str| {
-        let mut reader = Reader::new(part);
-        reader.lines().ok().map(|()| reader.done())
+/// Reads the operations of a part of a text.
+pub(super) fn read_part(part: PartText<'_>, memory: Memory) -> (Memory, Result<Part, PartError>) {
+    let mut reader = Reader::new(&part, memory);
+    let read = reader.part(part.mode, part.is_last);
+    let Reader { parser, records, .. } = reader;
+    let Parser { memory, dropped_tags, ratio_count, .. } = parser;
+    let result = match read {
+        Ok(mode) => Ok(Part { counted: Counted { records, dropped_tags, ratio_count }, mode }),
+        Err(error) => Err(PartError { error, record_count: records.ops.len() }),
     };
-    let counted: Vec<Option<Counted>> = std::thread::scope(|scope| {
-        let others: Vec<_> =
-            parts[1..].iter().map(|(_, part)| scope.spawn(move || read_part(part))).collect();
-        let first = read_part(parts[0].1);
-        let others = others.into_iter().map(|thread| thread.join().ok().flatten());
-        std::iter::once(first).chain(others).collect()
-    });
-    let mut whole: Option<Counted> = None;
-    for (counted, (start, _)) in counted.into_iter().zip(&parts) {
-        let counted = counted?;
-        match &mut whole {
-            None => whole = Some(counted),
-            Some(whole) => whole.join(counted, *start),
-        }
-    }
-    whole
-}
-
-/// Records, and what else was seen while reading them.
-pub(super) struct Counted {
-    records: Records,
-    dropped_tags: BTreeMap<String, usize>,
-    ratio_count: usize,
-}
-
-impl Counted {
-    /// Adds the records of the part that begins at `start`.
-    fn join(&mut self, mut next: Counted, start: usize) {
-        let records = &mut self.records;
-        records.numbering.join(next.records.numbering, records.ops.len());
-        records.without_f_count += next.records.without_f_count;
-        records.ops.append(&mut next.records.ops);
-        records.offsets.extend(next.records.offsets.iter().map(|offset| offset + start));
-        for (tag, count) in next.dropped_tags {
-            *self.dropped_tags.entry(tag).or_default() += count;
-        }
-        self.ratio_count += next.ratio_count;
-    }
-
-    /// The records, with a notice of everything that was changed.
-    pub(super) fn tell(self, name: &str) -> Records {
-        let mut records = self.records;
-        for (tag, count) in self.dropped_tags {
-            records
-                .notices
-                .push(format!("{name}: {count} values were read without their tag #{tag}"));
-        }
-        if self.ratio_count > 0 {
-            let count = self.ratio_count;
-            records.notices.push(format!("{name}: {count} ratios were read as floats"));
-        }
-        records
-    }
+    (memory, result)
 }
 
 struct Reader<'a> {
     parser: Parser<'a>,
     records: Records,
+    /// The place of `placed_at`, which only moves on.
+    place: Place,
+    placed_at: usize,
 }
 
 impl<'a> Reader<'a> {
-    fn new(text: &'a str) -> Reader<'a> {
+    fn new(part: &PartText<'a>, memory: Memory) -> Reader<'a> {
         let mut records = Records::default();
         // About 100 bytes a record: little moves while the vectors grow, little is reserved in vain.
-        records.ops.reserve(text.len() / 128);
-        records.offsets.reserve(text.len() / 128);
-        Reader { parser: Parser::new(text), records }
+        records.ops.reserve(part.text.len() / 128);
+        records.places.reserve(part.text.len() / 128);
+        let mut parser = Parser::resume(part.text, part.lines_before, memory);
+        if part.mode == Mode::Start && part.text.starts_with('\u{feff}') {
+            parser.at = '\u{feff}'.len_utf8();
+        }
+        let place = Place { line: part.lines_before + 1, column: 1 };
+        Reader { parser, records, place, placed_at: 0 }
     }
 
-    fn done(self) -> Counted {
-        let Reader { parser, records } = self;
-        let (dropped_tags, ratio_count) = (parser.dropped_tags, parser.ratio_count);
-        Counted { records, dropped_tags, ratio_count }
-    }
-
-    fn all(&mut self) -> Parsed<()> {
+    /// Reads to the end of the text, and gives what the next part stands in.
+    fn part(&mut self, mode: Mode, is_last: bool) -> Parsed<Mode> {
         self.parser.skip_blank()?;
-        match self.parser.peek() {
-            Some(b'[') => self.collection(b']', "the vector of operations"),
-            Some(b'(') => self.collection(b')', "the list of operations"),
-            _ => self.lines(),
+        match (mode, self.parser.peek()) {
+            // Nothing but comments so far.
+            (Mode::Start, None) if !is_last => Ok(Mode::Start),
+            (Mode::Start, Some(b'[')) => self.collection("the vector of operations", b']'),
+            (Mode::Start, Some(b'(')) => self.collection("the list of operations", b')'),
+            (Mode::Start | Mode::Lines, _) => self.lines(),
+            (Mode::Inside { what, close, opened }, _) => self.elements(what, close, opened),
+            (Mode::After, None) => Ok(Mode::After),
+            (Mode::After, Some(_)) => {
+                Err(self.parser.unexpected("the end of the file behind the operations"))
+            }
         }
     }
 
-    fn lines(&mut self) -> Parsed<()> {
-        self.parser.skip_blank()?;
+    fn lines(&mut self) -> Parsed<Mode> {
         while self.parser.peek().is_some() {
             self.operation()?;
             self.parser.skip_blank()?;
         }
-        Ok(())
+        Ok(Mode::Lines)
     }
 
-    fn collection(&mut self, close: u8, what: &'static str) -> Parsed<()> {
-        let start = self.parser.at;
+    fn collection(&mut self, what: &'static str, close: u8) -> Parsed<Mode> {
+        let opened = self.place_of(self.parser.at);
         self.parser.at += 1;
-        while !self.parser.closes(start, close, what)? {
+        self.elements(what, close, opened)
+    }
+
+    fn elements(&mut self, what: &'static str, close: u8, opened: Place) -> Parsed<Mode> {
+        loop {
+            self.parser.skip_blank()?;
+            if self.parser.peek().is_none() {
+                return Ok(Mode::Inside { what, close, opened });
+            }
+            if self.parser.closes_at(opened.line, close, what)? {
+                self.parser.skip_blank()?;
+                return self.part(Mode::After, true);
+            }
             self.operation()?;
         }
-        self.parser.skip_blank()?;
-        match self.parser.peek() {
-            None => Ok(()),
-            Some(_) => Err(self.parser.unexpected("the end of the file behind the operations")),
-        }
+    }
+
+    /// The place of a byte that is not before the last one asked for.
+    fn place_of(&mut self, offset: usize) -> Place {
+        let passed = &self.parser.bytes[self.placed_at..offset];
+        self.place = self.place.behind(passed);
+        self.placed_at = offset;
+        self.place
     }
 
     fn operation(&mut self) -> Parsed<()> {
@@ -169,7 +110,8 @@ impl<'a> Reader<'a> {
             return Err(shape(start, ShapeError::NotAMap { found: shown(&value) }));
         }
         let draft = self.draft()?;
-        self.records.push(draft, start).map_err(|error| shape(start, error))
+        let place = self.place_of(start);
+        self.records.push(draft, place).map_err(|error| shape(start, error))
     }
 
     fn draft(&mut self) -> Parsed<Draft> {
@@ -203,7 +145,7 @@ impl<'a> Reader<'a> {
             }
             (Key::Node, Some(b'"')) => match self.parser.plain_string() {
                 Some(name) => {
-                    let sym = self.parser.names.sym(name);
+                    let sym = self.parser.memory.names.sym(name);
                     let node = sym.map_err(|full| self.parser.full(start, full))?;
                     Some(draft.set_node(node))
                 }

@@ -3,18 +3,29 @@
 use crate::history::HistoryError;
 use crate::history_file::HistoryFileError;
 use crate::op::OpType;
-use crate::sym::SymTableFull;
+use crate::sym::{Sym, SymTableFull};
 use crate::value::Value;
 
-use super::edn::{ParseError, Problem};
+use super::edn::Problem;
 
 /// A place in a text, both from 1; columns count characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Place {
     /// Line.
     pub line: usize,
     /// Column.
     pub column: usize,
+}
+
+impl Place {
+    /// The place behind these bytes, which begin at this one.
+    pub(super) fn behind(self, bytes: &[u8]) -> Place {
+        let behind = place(bytes, bytes.len());
+        match behind.line {
+            1 => Place { column: self.column + behind.column - 1, ..self },
+            line => Place { line: self.line + line - 1, column: behind.column },
+        }
+    }
 }
 
 impl std::fmt::Display for Place {
@@ -36,17 +47,24 @@ impl Source<'_> {
         place(self.text.as_bytes(), offset)
     }
 
-    /// The error of a parser, with its place.
-    pub fn error(&self, error: ParseError, record_count: usize) -> LoadError {
-        let (path, place) = (self.name.to_owned(), self.place(error.offset));
-        match error.problem {
+    /// An error at a byte.
+    pub fn syntax(&self, offset: usize, message: impl Into<String>) -> LoadError {
+        let (path, place) = (self.name.to_owned(), self.place(offset));
+        LoadError::Syntax { path, place, message: message.into() }
+    }
+}
+
+impl Problem {
+    /// The error that this is at a place; where a text is cut off takes two.
+    pub fn at(self, path: String, place: Place) -> LoadError {
+        match self {
             Problem::Syntax(message) => LoadError::Syntax { path, place, message },
             Problem::Truncated(inside) => {
-                let opened = self.place(error.opened.unwrap_or(error.offset));
-                LoadError::Truncated { path, place, inside, opened, record_count }
+                LoadError::Truncated { path, place, inside, opened: place, record_count: 0 }
             }
             Problem::Shape(source) => LoadError::Shape { path, place, source },
             Problem::Names(source) => LoadError::Names { path, place, source },
+            Problem::NotUtf8 { byte } => LoadError::NotUtf8 { path, place, byte },
         }
     }
 }
@@ -102,6 +120,18 @@ pub enum ShapeError {
     BadProcess {
         /// What it is.
         found: String,
+    },
+    /// A name for a process that does what only clients do.
+    #[error(
+        "{op_type} of process :{name}: clients are integers, and other processes only have records of type \
+         :info; number the clients",
+        op_type = .op_type.as_str()
+    )]
+    NamedClient {
+        /// Its name.
+        name: Sym,
+        /// What it is said to have done.
+        op_type: OpType,
     },
     /// A `:time` or `:index` that is no integer.
     #[error("{key} must be an integer{unit}, found {found}")]
@@ -194,7 +224,7 @@ pub enum LoadError {
         /// What it looks like, as a verb phrase.
         found: String,
         /// What to do.
-        advice: &'static str,
+        advice: String,
     },
     /// Not EDN, or not JSON.
     #[error("{path}:{place}: {message}")]
@@ -242,6 +272,33 @@ pub enum LoadError {
         place: Option<Place>,
         /// Why.
         source: HistoryError,
+    },
+    /// Packed bytes cannot be unpacked.
+    #[error(
+        "{path} is packed with {method} and cannot be unpacked to its end ({unpacked_bytes} bytes came out \
+         of it before): {source}; it is damaged or was cut off: fetch it again, or unpack by hand what can \
+         be saved"
+    )]
+    Unpack {
+        /// The file.
+        path: String,
+        /// What it is packed with.
+        method: &'static str,
+        /// How much could be unpacked.
+        unpacked_bytes: u64,
+        /// Why no more.
+        source: std::io::Error,
+    },
+    /// More text than can be held at once.
+    #[error(
+        "{path}: more than {bytes_max} bytes without the end of a record, or in a format that is read as a \
+         whole: this is not a history, or one to be split"
+    )]
+    TooLarge {
+        /// The file.
+        path: String,
+        /// How many there may be.
+        bytes_max: usize,
     },
     /// Too many different names.
     #[error("{path}:{place}: {source}")]

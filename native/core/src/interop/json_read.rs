@@ -6,86 +6,127 @@
 //! `process` and `node` are names with or without colon. Integers beyond 64 bits that are written as
 //! plain JSON numbers become floats.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::Records;
 use super::draft::{Draft, Key};
-use super::edn::parse_edn_value;
-use super::error::{LoadError, ShapeError, Source, shown};
+use super::edn::{Memory, ParseError, Parsed, Problem, parse_edn_value};
+use super::error::{Place, ShapeError, shown};
+use super::sharing::Sharing;
+use super::stream::{Mode, Part, PartError, PartText};
+use super::{Counted, Records};
 use crate::etf::names::with_names;
 use crate::value::Value;
 
 /// The key of an object that holds EDN.
 pub(super) const EDN_KEY: &str = "#edn";
 
-/// Reads every operation of the text.
-pub(super) fn read(source: &Source<'_>) -> Result<Records, LoadError> {
-    let mut reader = Reader { source, at: 0, records: Records::default() };
-    reader.skip_blank();
-    if source.text[reader.at..].starts_with('[') {
-        reader.array()?;
-    } else {
-        while reader.at < source.text.len() {
-            reader.operation()?;
-            reader.skip_blank();
-        }
-    }
-    Ok(reader.records)
+/// Reads the operations of a part of a text.
+pub(super) fn read_part(part: PartText<'_>, memory: Memory) -> (Memory, Result<Part, PartError>) {
+    SHARING.replace(memory.sharing);
+    let mut reader = Reader::new(&part);
+    let read = reader.part(part.mode, part.is_last);
+    let records = reader.records;
+    let result = match read {
+        Ok(mode) => Ok(Part { counted: Counted { records, ..Counted::default() }, mode }),
+        Err(error) => Err(PartError { error, record_count: records.ops.len() }),
+    };
+    (Memory { sharing: SHARING.take(), ..memory }, result)
+}
+
+thread_local! {
+    /// Lists of the text that this thread reads: the parser knows nothing but the value it makes.
+    static SHARING: RefCell<Sharing> = RefCell::default();
 }
 
 struct Reader<'a> {
-    source: &'a Source<'a>,
+    text: &'a str,
     at: usize,
     records: Records,
+    /// The place of `placed_at`, which only moves on.
+    place: Place,
+    placed_at: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(part: &PartText<'a>) -> Reader<'a> {
+        let at = match (part.mode, part.text.strip_prefix('\u{feff}')) {
+            (Mode::Start, Some(rest)) => part.text.len() - rest.len(),
+            _ => 0,
+        };
+        let place = Place { line: part.lines_before + 1, column: 1 };
+        Reader { text: part.text, at, records: Records::default(), place, placed_at: 0 }
+    }
+
     fn skip_blank(&mut self) {
-        let rest = &self.source.text.as_bytes()[self.at..];
+        let rest = &self.text.as_bytes()[self.at..];
         let blank = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
         self.at += rest.iter().position(|byte| !blank(byte)).unwrap_or(rest.len());
     }
 
     fn peek(&self) -> Option<u8> {
-        self.source.text.as_bytes().get(self.at).copied()
+        self.text.as_bytes().get(self.at).copied()
     }
 
-    fn array(&mut self) -> Result<(), LoadError> {
-        let start = self.at;
-        self.at += 1;
+    /// Reads to the end of the text, and gives what the next part stands in.
+    fn part(&mut self, mode: Mode, is_last: bool) -> Parsed<Mode> {
         self.skip_blank();
-        let mut closed = self.peek() == Some(b']');
-        while !closed {
-            if self.peek().is_none() {
-                return Err(self.truncated("the array of operations", start));
+        match (mode, self.peek()) {
+            (Mode::Start, None) if !is_last => Ok(Mode::Start),
+            (Mode::Start, Some(b'[')) => {
+                let opened = self.place_of(self.at);
+                self.at += 1;
+                self.skip_blank();
+                if self.peek() == Some(b']') {
+                    return self.closed();
+                }
+                self.elements(opened)
             }
+            (Mode::Start | Mode::Lines, _) => {
+                while self.at < self.text.len() {
+                    self.operation()?;
+                    self.skip_blank();
+                }
+                Ok(Mode::Lines)
+            }
+            (Mode::Inside { opened, .. }, _) => self.elements(opened),
+            (Mode::After, None) => Ok(Mode::After),
+            (Mode::After, Some(_)) => Err(self.unexpected("the end of the file behind the array")),
+        }
+    }
+
+    /// Elements of an array, each behind its comma.
+    fn elements(&mut self, opened: Place) -> Parsed<Mode> {
+        loop {
+            self.skip_blank();
+            if self.peek().is_none() {
+                let what = "the array of operations";
+                return Ok(Mode::Inside { what, close: b']', opened });
+            }
+            let start = self.at;
             self.operation()?;
             self.skip_blank();
             match self.peek() {
-                Some(b',') => {
-                    self.at += 1;
-                    self.skip_blank();
-                }
-                Some(b']') => closed = true,
+                Some(b',') => self.at += 1,
+                Some(b']') => return self.closed(),
                 None => return Err(self.truncated("the array of operations", start)),
                 Some(_) => return Err(self.unexpected("a comma or the end of the array")),
             }
         }
-        self.at += 1;
-        self.skip_blank();
-        match self.peek() {
-            None => Ok(()),
-            Some(_) => Err(self.unexpected("the end of the file behind the array")),
-        }
     }
 
-    fn operation(&mut self) -> Result<(), LoadError> {
+    fn closed(&mut self) -> Parsed<Mode> {
+        self.at += 1;
+        self.part(Mode::After, true)
+    }
+
+    fn operation(&mut self) -> Parsed<()> {
         let start = self.at;
         let mut stream =
-            serde_json::Deserializer::from_str(&self.source.text[start..]).into_iter::<Record>();
+            serde_json::Deserializer::from_str(&self.text[start..]).into_iter::<Record>();
         let record = match stream.next() {
             Some(Ok(record)) => record,
             Some(Err(error)) if error.is_eof() => {
@@ -95,49 +136,45 @@ impl Reader<'_> {
             None => return Err(self.truncated("the file", start)),
         };
         self.at += stream.byte_offset();
-        let shape = |source| LoadError::Shape {
-            path: self.source.name.to_owned(),
-            place: self.source.place(start),
-            source,
-        };
+        let shape = |error| parse_error(start, None, Problem::Shape(error));
         let draft = record.0.map_err(shape)?;
-        self.records.push(draft, start).map_err(shape)
+        let place = self.place_of(start);
+        self.records.push(draft, place).map_err(shape)
     }
 
-    fn truncated(&self, inside: &'static str, opened: usize) -> LoadError {
-        LoadError::Truncated {
-            path: self.source.name.to_owned(),
-            place: self.source.place(self.source.text.len()),
-            inside,
-            opened: self.source.place(opened),
-            record_count: self.records.ops.len(),
-        }
+    /// The place of a byte that is not before the last one asked for.
+    fn place_of(&mut self, offset: usize) -> Place {
+        let passed = &self.text.as_bytes()[self.placed_at..offset];
+        self.place = self.place.behind(passed);
+        self.placed_at = offset;
+        self.place
     }
 
-    fn unexpected(&self, expected: &str) -> LoadError {
-        let rest = &self.source.text[self.at..];
+    fn truncated(&self, inside: &'static str, opened: usize) -> Box<ParseError> {
+        parse_error(self.text.len(), Some(opened), Problem::Truncated(inside))
+    }
+
+    fn unexpected(&self, expected: &str) -> Box<ParseError> {
+        let rest = &self.text[self.at..];
         let found: String = rest.chars().take_while(|c| *c != '\n').take(30).collect();
-        LoadError::Syntax {
-            path: self.source.name.to_owned(),
-            place: self.source.place(self.at),
-            message: format!("found {found:?}, expected {expected}"),
-        }
+        let message = format!("found {found:?}, expected {expected}");
+        parse_error(self.at, None, Problem::Syntax(message))
     }
 
     /// The parser counts lines from the start of the record; people from the start of the file.
-    fn syntax(&self, start: usize, error: &serde_json::Error) -> LoadError {
-        let rest = &self.source.text[start..];
+    fn syntax(&self, start: usize, error: &serde_json::Error) -> Box<ParseError> {
+        let rest = &self.text[start..];
         let line = rest.split_inclusive('\n').take(error.line().saturating_sub(1));
         let line_offset: usize = line.map(str::len).sum();
         let offset = start + line_offset + error.column().saturating_sub(1);
         let text = error.to_string();
         let message = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
-        LoadError::Syntax {
-            path: self.source.name.to_owned(),
-            place: self.source.place(offset),
-            message: format!("not JSON: {message}"),
-        }
+        parse_error(offset, None, Problem::Syntax(format!("not JSON: {message}")))
     }
+}
+
+fn parse_error(offset: usize, opened: Option<usize>, problem: Problem) -> Box<ParseError> {
+    Box::new(ParseError { offset, opened, problem })
 }
 
 /// One element of a history, which may be of the wrong shape.
@@ -261,7 +298,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
         while let Some(Json(item)) = seq.next_element()? {
             items.push(item);
         }
-        Ok(Json(Value::list(items)))
+        Ok(Json(SHARING.with_borrow_mut(|sharing| sharing.list(&mut items, 0))))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {

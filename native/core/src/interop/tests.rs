@@ -123,7 +123,9 @@ fn errors_name_file_line_and_column() {
             "1:2",
             &["unknown :type :invok", "did you mean :invoke?"],
         ),
-        ("{:type :invoke, :f :read}", "1:1", &["no :process", "number"]),
+        (&format!("{invoke}\n  {{:type :invoke, :f :read}}"), "3:3", &["no :process", "number"]),
+        (&format!("{{:type :invoke, :f :read}}\n{invoke}"), "1:1", &["no :process"]),
+        ("{:type :ok :process :w1 :f :r}", "1:1", &["ok of process :w1", "clients are integers"]),
         ("{:valid? true :count 3}", "1:1", &["not an operation", ":valid? :count"]),
         ("{:type :ok :process 1.5 :f :r}", "1:12", &[":process is an integer", "1.5"]),
         (
@@ -200,16 +202,17 @@ fn other_files_are_recognised() {
         (&b""[..], "contains no operations"),
         (b" \n; nothing here\n", "contains no operations"),
         (b"[]", "contains no operations"),
-        (b"\x1f\x8b\x08", "gunzip"),
+        (b"BZh9", "packed with bzip2"),
+        (b"\x1f\x8b\x08", "packed with gzip and cannot be unpacked"),
         (b"PK\x03\x04", "zip archive"),
         (b"JEPSEN\0\0", "history.edn that lies beside it"),
         (b"\xff\xfe{\0", "UTF-16"),
         (b"{\0\0\0", "NUL bytes"),
         (b"<html>", "HTML"),
-        (b"INFO  jepsen.util - 0\t:invoke\t:read\tnil\n", "log of Jepsen"),
-        (b"w 1 2\n", "begins with \"w 1 2\""),
+        (b"put 1 2\n", "begins with \"put 1 2\"; a history is EDN of Jepsen"),
+        (b"put 1 2\n", "(edn, json, jsonl, fdh, jepsen-log, plume, awdit, dbcop)"),
         (b"{:type :invoke\n :f \"\xe9\"}", "h.edn:2:6: not UTF-8 text (byte 0xe9)"),
-        (b"\x89fdh\r\n", "give the path of the file"),
+        (b"\x89fdh\r\n", "the file has 6 bytes"),
     ] {
         let message = refused(bytes);
         assert!(message.contains(expected) && message.contains("h.edn"), "{message}");
@@ -227,49 +230,6 @@ fn nesting_is_bounded() {
     }
     let json = format!("{{\"type\":\"ok\",\"value\":{}", "[".repeat(1_000_000));
     assert!(refused(json.as_bytes()).contains("recursion limit"));
-}
-
-/// As `read` does for a text that is large enough, but for one of any size.
-fn in_parts(text: &str, part_count: usize) -> Option<Records> {
-    edn_history::read_parts(text, part_count).map(|counted| counted.tell("h"))
-}
-
-#[test]
-fn a_text_read_in_parts_is_the_same() {
-    let mut text = String::new();
-    for i in 0..200 {
-        let error = if i % 7 == 0 { ", :error #tag 1/3" } else { "" };
-        text.push_str(&format!("{{:index {i}, :type :invoke, :process {i}, :f :r{error}}}\n"));
-    }
-    let source = error::Source { name: "h", text: &text };
-    let whole = edn_history::read(&source).unwrap();
-    for part_count in 2..6 {
-        let parts = in_parts(&text, part_count).unwrap();
-        assert_eq!(parts.ops, whole.ops);
-        assert_eq!(parts.offsets, whole.offsets);
-        assert_eq!(parts.notices, whole.notices);
-        assert_eq!(parts.numbering.renumbered(), None);
-    }
-    // An index that leaves the row is told wherever it stands.
-    for wrong in [0, 1, 99, 100, 101, 150, 199] {
-        let text = text.replace(&format!(":index {wrong},"), ":index 700,");
-        for part_count in [2, 3] {
-            let parts = in_parts(&text, part_count).unwrap();
-            assert_eq!(parts.numbering.renumbered(), Some((wrong, 700)), "{wrong}");
-        }
-    }
-}
-
-#[test]
-fn a_text_that_cannot_be_cut_is_read_as_a_whole() {
-    let inside = "{:type :invoke :process 0 :f :r :value \"\n{:type :ok\n{\n{\n{:type\n{\"}\n";
-    assert!(in_parts(inside, 2).is_none());
-    assert_eq!(read(inside).history.len(), 1);
-    let discarded = "{:type :invoke :process 0 :f :r}\n#_\n{:type :nonsense}\n";
-    assert!(in_parts(discarded, 2).is_none_or(|parts| parts.ops.len() == 1));
-    for text in ["[{:type :ok}\n{:type :ok}]", "{:type :ok}", ""] {
-        assert!(in_parts(text, 2).is_none());
-    }
 }
 
 #[test]
@@ -307,7 +267,10 @@ fn errors_in_json_name_the_place() {
         ),
         ("[{\"type\":\"invoke\",\"process\":0,\"f\":\"r\"},\n", "ends inside the array"),
         ("[{\"type\":\"invoke\",\"process\":0,\"f\":\"r\"} 3", "expected a comma"),
-        ("[{\"type\":\"ok\",\"process\":0,\"f\":\"r\"}]", "h.edn:1:2: record 0"),
+        (
+            "[{\"type\":\"invoke\",\"process\":0,\"f\":\"r\"},\n {\"type\":\"ok\",\"process\":1,\"f\":\"r\"}]",
+            "h.edn:2:2: record 1",
+        ),
         ("{\"value\":{\"#edn\":\"[1\"}}", "the text ends inside a vector"),
     ] {
         let message = refused(text.as_bytes());

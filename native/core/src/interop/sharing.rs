@@ -1,0 +1,135 @@
+//! Equal lists kept once: what keeps a history of long reads small.
+//!
+//! A transaction is written twice, by its invocation and its completion, and a list is read many times
+//! between two appends. The lists that were built last stay in a direct-mapped table, by a hash of
+//! their elements; a list that is there already is taken from it. The table is bounded, so sharing is not
+//! complete, and looking costs one pass over the elements at most.
+
+use std::sync::Arc;
+
+use crate::value::Value;
+
+const SLOT_COUNT: usize = 1 << 15;
+
+/// Lists that were built last. Without a table nothing is shared.
+#[derive(Debug, Default)]
+pub(super) struct Sharing {
+    slots: Vec<Option<Arc<Vec<Value>>>>,
+}
+
+impl Sharing {
+    /// With a table.
+    pub fn new() -> Sharing {
+        Sharing { slots: vec![None; SLOT_COUNT] }
+    }
+
+    /// The list of the elements from `start` on, which are taken from the stack. It has no room to grow.
+    pub fn list(&mut self, stack: &mut Vec<Value>, start: usize) -> Value {
+        let items = &stack[start..];
+        let slot = match (self.slots.is_empty(), hash(items)) {
+            (false, Some(hash)) => &mut self.slots[hash as usize % SLOT_COUNT],
+            _ => return Value::List(Arc::new(stack.drain(start..).collect())),
+        };
+        if let Some(known) = slot
+            && known.len() == items.len()
+            && known.iter().zip(items).all(|(a, b)| is_same(a, b))
+        {
+            let known = known.clone();
+            stack.truncate(start);
+            return Value::List(known);
+        }
+        let list: Arc<Vec<Value>> = Arc::new(stack.drain(start..).collect());
+        *slot = Some(list.clone());
+        Value::List(list)
+    }
+}
+
+/// A hash of elements that can be compared at once; `None` if there is another one.
+fn hash(items: &[Value]) -> Option<u64> {
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut hash = items.len() as u64;
+    for item in items {
+        let (kind, word) = match item {
+            Value::Nil => (0, 0),
+            Value::Bool(b) => (1, u64::from(*b)),
+            Value::Int(n) => (2, *n as u64),
+            Value::Sym(sym) => (3, u64::from(sym.id())),
+            // Lists inside are shared themselves.
+            Value::List(list) => (4, Arc::as_ptr(list) as u64),
+            _ => return None,
+        };
+        hash = (hash.rotate_left(5) ^ word).wrapping_mul(FACTOR).wrapping_add(kind);
+    }
+    Some((hash ^ (hash >> 32)).wrapping_mul(FACTOR) >> 32)
+}
+
+/// Whether two elements are the same without looking into them.
+fn is_same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Nil, Value::Nil) => true,
+        (Value::Bool(a), Value::Bool(b)) => a == b,
+        (Value::Int(a), Value::Int(b)) => a == b,
+        (Value::Sym(a), Value::Sym(b)) => a == b,
+        (Value::List(a), Value::List(b)) => Arc::ptr_eq(a, b),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ints(sharing: &mut Sharing, numbers: &[i64]) -> Value {
+        let mut stack = vec![Value::Nil];
+        stack.extend(numbers.iter().map(|&n| Value::Int(n)));
+        let list = sharing.list(&mut stack, 1);
+        assert_eq!(stack, [Value::Nil]);
+        list
+    }
+
+    fn pointer(value: &Value) -> *const Vec<Value> {
+        match value {
+            Value::List(items) => Arc::as_ptr(items),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn equal_lists_are_one_and_others_stay_apart() {
+        let mut sharing = Sharing::new();
+        let first = ints(&mut sharing, &[1, 2, 3]);
+        let again = ints(&mut sharing, &[1, 2, 3]);
+        assert_eq!(pointer(&first), pointer(&again));
+        let other = ints(&mut sharing, &[1, 2, 4]);
+        assert_ne!(first, other);
+        let outer = |sharing: &mut Sharing, inner: &Value| {
+            sharing.list(&mut vec![Value::sym("r"), inner.clone()], 0)
+        };
+        let (a, b) = (outer(&mut sharing, &first), outer(&mut sharing, &again));
+        assert_eq!(pointer(&a), pointer(&b));
+        assert_ne!(a, outer(&mut sharing, &other));
+        // 1 and true have the same word.
+        let truth = sharing.list(&mut vec![Value::Bool(true)], 0);
+        assert_ne!(truth, ints(&mut sharing, &[1]));
+    }
+
+    #[test]
+    fn what_is_not_compared_at_once_is_kept_as_it_is() {
+        let mut sharing = Sharing::new();
+        let mut list = || sharing.list(&mut vec![Value::str("a"), Value::Float(0.5)], 0);
+        let (a, b) = (list(), list());
+        assert_eq!(a, b);
+        assert_ne!(pointer(&a), pointer(&b));
+    }
+
+    #[test]
+    fn lists_of_one_slot_take_turns() {
+        let mut sharing = Sharing::new();
+        for round in 0..3 {
+            for n in 0..100_000 {
+                let list = ints(&mut sharing, &[n, round % 2]);
+                assert_eq!(list, Value::list(vec![Value::Int(n), Value::Int(round % 2)]));
+            }
+        }
+    }
+}
