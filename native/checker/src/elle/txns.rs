@@ -140,6 +140,17 @@ pub enum NotTxns {
         /// The value.
         value: String,
     },
+    /// Nil is written to a register, and nil is read from it, which is also its initial state.
+    #[error(
+        "record {record} writes nil to {key}, and nil is read from it, which is also what it holds before \
+         any write; write another value"
+    )]
+    WritesNil {
+        /// Position of the record.
+        record: u64,
+        /// The key.
+        key: String,
+    },
     /// More than the compact form has numbers for.
     #[error("a history may have at most {max} {what}")]
     TooMany {
@@ -183,7 +194,8 @@ impl<'h> Txns<'h> {
                 mop_start: mops.len() as u32,
             });
             let items = match (&op.value, outcome) {
-                (Value::Nil, OpType::Fail | OpType::Info) => continue,
+                // Nothing was asked, or nothing is said of it.
+                (Value::Nil, _) => continue,
                 (Value::List(items) | Value::Tuple(items), _) => items,
                 _ => {
                     return Err(NotTxns::NotATxn {
@@ -269,6 +281,12 @@ impl<'h> Txns<'h> {
             key: self.key(a.key()).to_string(),
             value: shown(a.value),
         }
+    }
+
+    /// An error about a write of nil.
+    pub fn writes_nil(&self, mop: u32) -> NotTxns {
+        let mop = &self.mops[mop as usize];
+        NotTxns::WritesNil { record: self.record(mop.txn), key: self.key(mop.key()).to_string() }
     }
 
     /// An error about a read that returned no list.

@@ -126,7 +126,10 @@ impl<'h> Versions<'h> {
         }
         let ambiguous = |version: &&Version| version.again != NONE && !version.readers.is_empty();
         if let Some(version) = versions.list.iter().find(ambiguous) {
-            return Err(txns.written_twice(version.write_mop, version.again));
+            return Err(match version.write_mop {
+                NONE => txns.writes_nil(version.again),
+                first => txns.written_twice(first, version.again),
+            });
         }
         versions.accesses.retain(|access| access.first() != NONE);
         Ok(versions)
@@ -164,12 +167,15 @@ impl<'h> Versions<'h> {
         for &number in group.iter().filter(|number| mop(**number).is_write()) {
             let mut version = self.version(mop(number).value, lookup);
             if outcome == OpType::Fail {
-                self.list[version as usize].failed = txn;
+                // Whoever reads nil read the initial state.
+                if version != NIL {
+                    self.list[version as usize].failed = txn;
+                }
                 continue;
             }
             let known = &mut self.list[version as usize];
             let owner = if known.writer == NONE { known.intermediate } else { known.writer };
-            if owner != NONE && owner != txn {
+            if version == NIL || (owner != NONE && owner != txn) {
                 // The same value again: another version, which is fine as long as nobody reads it.
                 known.again = number;
                 version = self.fresh(mop(number).value);
