@@ -30,6 +30,8 @@ defmodule FuzzDist.TasksTest do
     File.write!(core, """
     #!/bin/sh
     printf '%s\\n' "$@" > "$FAKE_OUT"
+    for last; do :; done
+    [ ! -f "$last" ] || cp "$last" "$FAKE_OUT.input"
     echo "core says hello"
     if [ "$FAKE_STATUS" = wait ]; then
       echo $$ > "$FAKE_OUT.pid"
@@ -112,6 +114,17 @@ defmodule FuzzDist.TasksTest do
     assert called(context) == ~w(check --checker stats history.edn)
     assert {_, 1} = mix(context, ~w(fuzz_dist.replay latest), 1)
     assert called(context) == ~w(replay latest --life-line-fd 3)
+  end
+
+  test "standard input reaches a check byte for byte, and nothing is left", context do
+    input = :binary.list_to_bin(for i <- 0..99_999, do: rem(i * i, 256))
+    File.write!(Path.join(context.root, "input.gz"), input)
+    command = "mix fuzz_dist.check --checker stats - < input.gz"
+    options = [cd: context.root, env: env(context, 0), stderr_to_stdout: true]
+    assert {_, 0} = System.cmd("sh", ["-c", command], options)
+    assert ["check", "--checker", "stats", path] = called(context)
+    assert File.read!(context.out <> ".input") == input
+    refute File.exists?(Path.dirname(path))
   end
 
   test "wrong arguments are named, with 254, and nothing runs", context do
