@@ -3,15 +3,16 @@
 //! As Jepsen's. `transfer` moves an amount; `read` returns a map of all accounts to balances at one
 //! moment. Each read that succeeded must have exactly the known accounts (`unexpected-key` otherwise), no
 //! nil balance (`nil-balance`), the right total (`wrong-total`) and, unless allowed, no negative balance
-//! (`negative-value`); of one read the first of these is told. The total is an option, and the first
-//! read's total when not given.
+//! (`negative-value`); of one read the first of these is told. Total and accounts are options, and those of
+//! the first read when not given, as in elle-cli.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
 use crate::budget::Budget;
+use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, json_value};
 
@@ -28,7 +29,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
         },
         OptionInfo {
             name: "accounts",
-            default: "any",
+            default: "those of the first read",
             about: "a list of the accounts; a read with another one is an anomaly",
         },
         OptionInfo {
@@ -36,6 +37,12 @@ pub const INFO: CheckerInfo = CheckerInfo {
             default: "false",
             about: "whether balances may be negative",
         },
+        OptionInfo {
+            name: "max-transfer",
+            default: "any",
+            about: "taken for the original's sake: it limits what is tried, and says nothing of what is right",
+        },
+        INDEPENDENT,
     ],
 };
 
@@ -46,7 +53,7 @@ const ANOMALIES_MAX: usize = 16;
 #[derive(Debug, Clone)]
 pub struct Bank {
     total: Option<i128>,
-    accounts: Option<Vec<Value>>,
+    accounts: Option<BTreeSet<Value>>,
     negative: bool,
 }
 
@@ -60,10 +67,11 @@ pub fn build(options: &Options) -> Result<Bank, OptionError> {
     let accounts = match reader.raw("accounts") {
         None => None,
         Some(given) => match json_value(given) {
-            Value::List(items) => Some(items.to_vec()),
+            Value::List(items) => Some(items.iter().cloned().collect()),
             _ => return Err(reader.bad("accounts", given, "a list", String::new())),
         },
     };
+    reader.number("max-transfer", 0.0)?;
     Ok(Bank { total, accounts, negative: reader.bool("negative-balances", false)? })
 }
 
@@ -88,12 +96,13 @@ impl Checker for Bank {
 impl Bank {
     fn check_reads(&self, history: &History) -> Result<CheckResult, String> {
         let mut total = self.total;
+        let mut accounts = self.accounts.clone();
         let mut reads = 0u64;
         let mut anomalies = Vec::new();
         let mut kinds: BTreeMap<&'static str, u64> = BTreeMap::new();
         for op in history.client_ops().filter(|op| op.f == "read" && op.op_type == OpType::Ok) {
             reads += 1;
-            if let Some((kind, text)) = self.judge(op, &mut total)? {
+            if let Some((kind, text)) = self.judge(op, &mut accounts, &mut total)? {
                 *kinds.entry(kind).or_default() += 1;
                 if anomalies.len() < ANOMALIES_MAX {
                     let place = op.index as usize;
@@ -113,15 +122,17 @@ impl Bank {
         }
         let errors: u64 = kinds.values().sum();
         let (verdict, reason) = match anomalies.first() {
-            _ if reads == 0 => (Verdict::Unknown, "the accounts were never read".to_owned()),
             Some(first) => {
                 let text =
                     format!("{errors} of {reads} reads are wrong: {}: {}", first.name, first.text);
                 (Verdict::Invalid, text)
             }
             None => {
-                let total = total.unwrap_or(0);
-                (Verdict::Valid, format!("all {reads} reads add up to {total}"))
+                let text = match total {
+                    Some(total) if reads > 0 => format!("all {reads} reads add up to {total}"),
+                    _ => "no read is wrong: the accounts were never read".to_owned(),
+                };
+                (Verdict::Valid, text)
             }
         };
         let mut result = CheckResult::new(INFO.name, verdict, reason);
@@ -136,12 +147,13 @@ impl Bank {
     fn judge(
         &self,
         op: &Op,
+        accounts: &mut Option<BTreeSet<Value>>,
         total: &mut Option<i128>,
     ) -> Result<Option<(&'static str, String)>, String> {
         let pairs = balances(op)?;
-        if let Some(accounts) = &self.accounts
-            && let Some((key, _)) = pairs.iter().find(|(key, _)| !accounts.contains(key))
-        {
+        let accounts =
+            accounts.get_or_insert_with(|| pairs.iter().map(|(key, _)| key.clone()).collect());
+        if let Some((key, _)) = pairs.iter().find(|(key, _)| !accounts.contains(key)) {
             return Ok(Some(("unexpected-key", format!("there is no account {key}"))));
         }
         if let Some((key, _)) = pairs.iter().find(|(_, balance)| balance.is_nil()) {

@@ -100,6 +100,30 @@ pub(crate) fn about(name: &str, element: &Value, text: String, ops: &[u32]) -> A
     }
 }
 
+/// Elements as Jepsen prints them: integers in runs, `#{0..53 55}`, others after them; at most 64 parts.
+pub(crate) fn intervals<'a>(elements: impl Iterator<Item = &'a Value>) -> String {
+    const SHOWN: usize = 64;
+    let mut sorted: Vec<&Value> = elements.collect();
+    sorted.sort_unstable();
+    let follows = |a: &&Value, b: &&Value| match (a, b) {
+        (Value::Int(a), Value::Int(b)) => a.checked_add(1) == Some(*b),
+        _ => false,
+    };
+    let runs: Vec<&[&Value]> = sorted.chunk_by(follows).collect();
+    let mut parts: Vec<String> = runs
+        .iter()
+        .take(SHOWN)
+        .map(|run| match run {
+            [first, .., last] => format!("{first}..{last}"),
+            run => run.iter().map(|value| value.to_string()).collect(),
+        })
+        .collect();
+    if runs.len() > SHOWN {
+        parts.push("...".to_owned());
+    }
+    format!("#{{{}}}", parts.join(" "))
+}
+
 /// Some elements as text: `1 2 3 and 4 more`.
 pub(crate) fn some<'a>(elements: impl ExactSizeIterator<Item = &'a Value>) -> String {
     const SHOWN: usize = 8;

@@ -1,10 +1,10 @@
 //! `long-fork`: two reads that see two writes in opposite orders (forbidden by snapshot isolation).
 //!
-//! As Jepsen's. Keys are integers in groups of `group-size` neighbours; each key is written once, and
-//! reads (`[[:r k v] …]`) are of a whole group. Two reads of a group fork if each sees a write that the
-//! other misses. A key that was written twice, or a read of other keys than one group, makes the
-//! verdict `unknown`: nothing follows from such reads. Reads that saw the same are compared once, so
-//! the cost is that of the reads, not of their pairs.
+//! As Jepsen's. Each key is written once (`[[:w k v]]`), and reads (`[[:r k v] …]`) are of a group of
+//! `group-size` keys, in any order. Two reads of a group fork if each sees a write that the other misses. A
+//! key that was written twice, or of which two different values were read, or a read of another number of
+//! keys makes the verdict `unknown`: nothing follows from such reads. Reads that saw the same are compared
+//! once, and if those of a group can be ordered, each with its neighbours only.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,12 +18,12 @@ use crate::{Checker, CheckerInfo};
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
     name: "long-fork",
-    about: "Whether any two reads of the same group of keys disagree about the order of two writes. Keys \
-            are integers in groups, each written once ([[:w k v]]), and read by group ([[:r k v] ...]).",
+    about: "Whether any two reads of the same group of keys disagree about the order of two writes. Each \
+            key is written once ([[:w k v]]) and read with its group ([[:r k v] ...]).",
     options: &[OptionInfo {
         name: "group-size",
         default: "2",
-        about: "how many neighbouring keys form a group",
+        about: "how many keys form a group",
     }],
 };
 
@@ -50,8 +50,13 @@ pub fn build(options: &Options) -> Result<LongFork, OptionError> {
     }
 }
 
-/// Reads of one group by which of its keys they saw, with the first record of each.
-type Group = BTreeMap<u64, u64>;
+/// Reads of one group of keys, with the value of each key that was seen.
+#[derive(Default)]
+struct Group<'a> {
+    values: Vec<Option<&'a Value>>,
+    /// The first record of each set of keys that was seen, as bits.
+    reads: BTreeMap<u64, u64>,
+}
 
 impl Checker for LongFork {
     fn name(&self) -> &'static str {
@@ -70,12 +75,13 @@ impl Checker for LongFork {
 
 impl LongFork {
     fn check_reads(&self, history: &History, meter: &Meter) -> Result<CheckResult, String> {
-        let mut groups: BTreeMap<i64, Group> = BTreeMap::new();
-        let mut written: HashMap<i64, u64> = HashMap::new();
+        let mut groups: BTreeMap<Vec<&Value>, Group> = BTreeMap::new();
+        let mut written: HashMap<&Value, u64> = HashMap::new();
         let (mut reads, mut early, mut late) = (0u64, 0u64, 0u64);
         for (invoke, completion) in history.client_pairs() {
             let outcome = completion.map_or(OpType::Info, |c| c.op_type);
-            for (key, _) in micro_ops(invoke, "w")? {
+            let writes = micro_ops(invoke, "w")?;
+            for &(key, _) in &writes {
                 if outcome != OpType::Fail
                     && let Some(before) = written.insert(key, invoke.index)
                 {
@@ -87,14 +93,13 @@ impl LongFork {
             }
             let Some(done) = completion.filter(|_| outcome == OpType::Ok) else { continue };
             let seen = micro_ops(done, "r")?;
-            if seen.is_empty() || !micro_ops(invoke, "w")?.is_empty() {
+            if seen.is_empty() || !writes.is_empty() {
                 continue;
             }
             reads += 1;
-            let (group, mask) = self.mask(done, &seen)?;
+            let mask = self.read(done, seen, &mut groups)?;
             early += u64::from(mask == 0);
-            late += u64::from(mask.count_ones() as i64 == self.group_size);
-            groups.entry(group).or_default().entry(mask).or_insert(done.index);
+            late += u64::from(i64::from(mask.count_ones()) == self.group_size);
         }
         let mut result = CheckResult::new(INFO.name, Verdict::Valid, "");
         let mut forks = 0u64;
@@ -103,7 +108,6 @@ impl LongFork {
             forks += self.forks(history, group, &mut result.anomalies);
         }
         (result.verdict, result.reason) = match result.anomalies.first() {
-            _ if reads == 0 => (Verdict::Unknown, "no group of keys was ever read".to_owned()),
             Some(first) => (Verdict::Invalid, format!("{forks} forks: {}", first.text)),
             None => (Verdict::Valid, format!("{reads} reads of {} groups agree", groups.len())),
         };
@@ -117,31 +121,47 @@ impl LongFork {
         Ok(result)
     }
 
-    /// The group of a read, and which of its keys it saw.
-    fn mask(&self, op: &Op, seen: &[(i64, &Value)]) -> Result<(i64, u64), String> {
-        let group = seen[0].0.div_euclid(self.group_size);
-        let (mut mask, mut keys) = (0u64, 0u64);
-        for (key, value) in seen {
-            if key.div_euclid(self.group_size) != group {
-                keys = 0;
-                break;
-            }
-            let bit = 1 << key.rem_euclid(self.group_size);
-            keys |= bit;
-            mask |= if value.is_nil() { 0 } else { bit };
-        }
-        if i64::from(keys.count_ones()) != self.group_size {
+    /// Puts a read to its group; which of its keys it saw.
+    fn read<'a>(
+        &self,
+        op: &Op,
+        mut seen: Vec<(&'a Value, &'a Value)>,
+        groups: &mut BTreeMap<Vec<&'a Value>, Group<'a>>,
+    ) -> Result<u64, String> {
+        seen.sort_unstable();
+        seen.dedup_by_key(|(key, _)| *key);
+        if seen.len() as i64 != self.group_size {
             return Err(format!(
-                "record {}: {} is not a read of one group of {} keys",
+                "record {}: {} is not a read of {} keys; option group-size says how many a group has",
                 op.index, op.value, self.group_size
             ));
         }
-        Ok((group, mask))
+        let group = groups.entry(seen.iter().map(|(key, _)| *key).collect()).or_default();
+        group.values.resize(seen.len(), None);
+        let mut mask = 0;
+        for (i, (key, value)) in seen.into_iter().enumerate().filter(|(_, (_, v))| !v.is_nil()) {
+            mask |= 1 << i;
+            let known = *group.values[i].get_or_insert(value);
+            if known != value {
+                return Err(format!(
+                    "record {}: key {key} is {value} here and {known} elsewhere, but each key is to be \
+                     written once",
+                    op.index
+                ));
+            }
+        }
+        group.reads.entry(mask).or_insert(op.index);
+        Ok(mask)
     }
 
     fn forks(&self, history: &History, group: &Group, anomalies: &mut Vec<Anomaly>) -> u64 {
         let mut forks = 0;
-        let masks: Vec<(u64, u64)> = group.iter().map(|(mask, index)| (*mask, *index)).collect();
+        let mut masks: Vec<(u64, u64)> =
+            group.reads.iter().map(|(mask, index)| (*mask, *index)).collect();
+        masks.sort_by_key(|(mask, _)| mask.count_ones());
+        if masks.windows(2).all(|pair| pair[0].0 & !pair[1].0 == 0) {
+            return 0;
+        }
         for (i, (a, a_index)) in masks.iter().enumerate() {
             for (b, b_index) in &masks[i + 1..] {
                 if a & !b == 0 || b & !a == 0 {
@@ -172,7 +192,7 @@ impl LongFork {
 }
 
 /// Keys and values of the reads (`r`) or writes (`w`) of a transaction.
-fn micro_ops<'a>(op: &'a Op, wanted: &str) -> Result<Vec<(i64, &'a Value)>, String> {
+fn micro_ops<'a>(op: &'a Op, wanted: &str) -> Result<Vec<(&'a Value, &'a Value)>, String> {
     let wrong = || {
         format!(
             "record {}: {} is not a list of [:r key value] and [:w key value]",
@@ -182,7 +202,6 @@ fn micro_ops<'a>(op: &'a Op, wanted: &str) -> Result<Vec<(i64, &'a Value)>, Stri
     let mut found = Vec::new();
     for micro_op in op.value.items().ok_or_else(wrong)? {
         let Some([f, key, value]) = micro_op.items() else { return Err(wrong()) };
-        let key = key.as_int().ok_or_else(wrong)?;
         match f.as_text() {
             Some(f) if f == wanted => found.push((key, value)),
             Some("r" | "w") => {}

@@ -73,9 +73,9 @@ impl Checker for Queue {
 }
 
 fn check_queue(history: &History) -> CheckResult {
-    let mut inside: HashMap<&Value, i64, FxBuildHasher> = HashMap::default();
+    let mut inside: HashMap<&Value, u64, FxBuildHasher> = HashMap::default();
     let mut result = CheckResult::new(QUEUE.name, Verdict::Valid, "");
-    let (mut enqueued, mut dequeued) = (0u64, 0u64);
+    let (mut enqueued, mut dequeued, mut unexpected) = (0u64, 0u64, 0u64);
     for (position, op) in history.ops().iter().enumerate().filter(|(_, op)| op.is_client()) {
         let pair = history.pair(position);
         let failed = pair.is_some_and(|pair| history.ops()[pair].op_type == OpType::Fail);
@@ -89,8 +89,12 @@ fn check_queue(history: &History) -> CheckResult {
             ("dequeue", OpType::Ok) => {
                 dequeued += 1;
                 let count = inside.entry(&op.value).or_default();
-                *count -= 1;
-                if *count < 0 && result.anomalies.len() < ANOMALIES_MAX {
+                if *count > 0 {
+                    *count -= 1;
+                    continue;
+                }
+                unexpected += 1;
+                if result.anomalies.len() < ANOMALIES_MAX {
                     result.anomalies.push(Anomaly {
                         name: "unexpected".into(),
                         key: Some(op.value.to_string()),
@@ -120,6 +124,7 @@ fn check_queue(history: &History) -> CheckResult {
     };
     result.counts.insert("enqueued".into(), enqueued);
     result.counts.insert("dequeued".into(), dequeued);
+    result.counts.insert("unexpected-count".into(), unexpected);
     result
 }
 
@@ -277,7 +282,8 @@ fn flows(history: &History) -> Result<(Flows<'_>, bool), String> {
                     }
                 };
                 let Some((done, taken)) = taken else { continue };
-                let taken = taken.ok_or_else(|| {
+                // Nil is nothing taken.
+                let taken = taken.or(done.value.is_nil().then_some(&[][..])).ok_or_else(|| {
                     format!("record {}: a drain must return a list, not {}", done.index, done.value)
                 })?;
                 for value in taken {

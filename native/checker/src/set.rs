@@ -1,15 +1,17 @@
 //! `set`: what the last read of a set must hold.
 //!
 //! Elements are added (`add`), and the last read that succeeded (`read`) must hold every element whose
-//! add succeeded and none that was never added. As in Jepsen's checker of that name, with one
-//! difference: an element whose every add certainly failed must not be there (option `failed-adds`).
+//! add succeeded (`lost`) and none that was never added (`unexpected`). As in Jepsen's checker of that
+//! name, with its counts, and one difference: an element whose every add certainly failed must not be
+//! there (`revived`; option `failed-adds`). There it passes for recovered, and is counted as that here too.
 //! Linear in the records and the size of the last read.
 
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
+use serde_json::json;
 
 use crate::budget::Budget;
-use crate::elements::{NONE, SetHistory, about, read_elements, some};
+use crate::elements::{Added, NONE, SetHistory, about, intervals, read_elements, some};
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo};
@@ -83,18 +85,24 @@ impl Set {
         let is_present = |n: u32| present[n as usize];
         let lost: Vec<u32> =
             all().filter(|(n, a)| a.ok != NONE && !is_present(*n)).map(|(n, _)| n).collect();
-        let unexpected: Vec<u32> = all()
-            .filter(|(n, a)| is_present(*n) && (a.invoke == NONE || self.forbid_failed && a.failed))
+        let unexpected: Vec<u32> =
+            all().filter(|(n, a)| is_present(*n) && a.invoke == NONE).map(|(n, _)| n).collect();
+        let revived: Vec<u32> = all()
+            .filter(|(n, a)| is_present(*n) && a.invoke != NONE && a.failed && self.forbid_failed)
             .map(|(n, _)| n)
             .collect();
-        let recovered = all().filter(|(n, a)| is_present(*n) && a.invoke != NONE && a.ok == NONE);
+        let tried = |(n, a): &(u32, Added)| is_present(*n) && a.invoke != NONE;
+        let ok: Vec<u32> = all().filter(tried).map(|(n, _)| n).collect();
+        let recovered: Vec<u32> =
+            all().filter(|(n, a)| tried(&(*n, *a)) && a.ok == NONE).map(|(n, _)| n).collect();
         let counts = [
             ("attempt-count", all().filter(|(_, a)| a.invoke != NONE).count()),
             ("acknowledged-count", all().filter(|(_, a)| a.ok != NONE).count()),
-            ("ok-count", all().filter(|(n, a)| is_present(*n) && a.invoke != NONE).count()),
+            ("ok-count", ok.len()),
             ("lost-count", lost.len()),
             ("unexpected-count", unexpected.len()),
-            ("recovered-count", recovered.count()),
+            ("revived-count", revived.len()),
+            ("recovered-count", recovered.len()),
         ];
         let values = |numbers: &[u32]| -> String {
             let values: Vec<&Value> = numbers.iter().map(|n| set.elements.value(*n)).collect();
@@ -108,6 +116,9 @@ impl Set {
             let text = format!("{} unexpected: {}", unexpected.len(), values(&unexpected));
             reasons.push(text);
         }
+        if !revived.is_empty() {
+            reasons.push(format!("{} revived: {}", revived.len(), values(&revived)));
+        }
         let mut result = if reasons.is_empty() {
             let text = format!("the last read holds all {} elements added", counts[1].1);
             CheckResult::new(INFO.name, Verdict::Valid, text)
@@ -115,7 +126,12 @@ impl Set {
             CheckResult::new(INFO.name, Verdict::Invalid, reasons.join("; "))
         };
         result.counts = counts.into_iter().map(|(name, n)| (name.into(), n as u64)).collect();
-        result.anomalies = anomalies(&set, (invoke, read), &lost, &unexpected);
+        let listed = |numbers: &[u32]| intervals(numbers.iter().map(|n| set.elements.value(*n)));
+        result.details = json!({
+            "ok": listed(&ok), "lost": listed(&lost), "unexpected": listed(&unexpected),
+            "revived": listed(&revived), "recovered": listed(&recovered),
+        });
+        result.anomalies = anomalies(&set, (invoke, read), &lost, &unexpected, &revived);
         result
     }
 }
@@ -126,6 +142,7 @@ fn anomalies(
     (invoke, read): (u32, u32),
     lost: &[u32],
     unexpected: &[u32],
+    revived: &[u32],
 ) -> Vec<Anomaly> {
     let mut anomalies = Vec::new();
     for n in lost.iter().copied().take(ANOMALIES_MAX) {
@@ -139,16 +156,19 @@ fn anomalies(
         let ops = [added.invoke, added.ok, invoke, read];
         anomalies.push(about("lost", set.elements.value(n), text, &ops));
     }
-    for n in unexpected.iter().copied().take(ANOMALIES_MAX) {
-        let added = set.added[n as usize];
-        let why =
-            if added.invoke == NONE { "was never added" } else { "certainly failed to be added" };
-        let text = format!(
-            "{} {why}, but the last read (records {invoke} to {read}) holds it",
-            set.elements.value(n)
-        );
-        let ops = [invoke, read, added.invoke];
-        anomalies.push(about("unexpected", set.elements.value(n), text, &ops));
+    let kinds = [
+        ("unexpected", unexpected, "was never added"),
+        ("revived", revived, "certainly failed to be added"),
+    ];
+    for (name, numbers, why) in kinds {
+        for n in numbers.iter().copied().take(ANOMALIES_MAX) {
+            let text = format!(
+                "{} {why}, but the last read (records {invoke} to {read}) holds it",
+                set.elements.value(n)
+            );
+            let ops = [invoke, read, set.added[n as usize].invoke];
+            anomalies.push(about(name, set.elements.value(n), text, &ops));
+        }
     }
     anomalies
 }

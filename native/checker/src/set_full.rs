@@ -22,7 +22,7 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
 use serde_json::json;
 
 use crate::budget::{Budget, Exhausted, Meter};
-use crate::elements::{Added, NONE, SetHistory, about, read_elements, some};
+use crate::elements::{Added, NONE, SetHistory, about, intervals, read_elements, some};
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::set::FAILED_ADDS;
@@ -209,7 +209,15 @@ impl SetFull {
             ("unexpected-count", unexpected.len() as u64),
         ];
         result.counts = counts.into_iter().map(|(name, n)| (name.into(), n)).collect();
+        let listed = |numbers: &mut dyn Iterator<Item = u32>| {
+            intervals(numbers.map(element).collect::<Vec<_>>().into_iter())
+        };
         result.details = json!({
+            "lost": listed(&mut lost.iter().map(|s| s.element)),
+            "never-read": listed(&mut of(Fate::NeverRead).map(|s| s.element)),
+            "stale": listed(&mut stale.iter().map(|s| s.element)),
+            "duplicated": listed(&mut twice.iter().copied()),
+            "unexpected": listed(&mut unexpected.iter().copied()),
             "stable-latencies-ms": quantiles(of(Fate::Stable).map(|s| s.latency_ns)),
             "lost-latencies-ms": quantiles(of(Fate::Lost).map(|s| s.latency_ns)),
         });

@@ -80,7 +80,7 @@ impl Checker for Stats {
         result.counts = counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
         let rows = by_f.iter().map(|(f, o)| {
             let row = json!({
-                "count": o.invoke, "ok-count": o.ok, "fail-count": o.fail, "info-count": o.info,
+                "valid": o.ok > 0, "count": o.invoke, "ok-count": o.ok, "fail-count": o.fail, "info-count": o.info,
             });
             (f.to_string(), row)
         });

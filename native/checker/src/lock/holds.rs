@@ -9,7 +9,8 @@
 //!
 //! An indeterminate acquisition is taken to have failed, unless its owner releases the lock later without
 //! another acquisition; an indeterminate release to have taken effect at once, unless its owner
-//! releases the lock again without another acquisition.
+//! releases the lock again without another acquisition. Since it may also come late, a later hold of the
+//! same owner is only certain if a release that succeeded shows that it lasted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -55,6 +56,8 @@ pub(crate) struct Hold {
     unsure_releases: u64,
     /// Whether a release that succeeded shows that it lasted to its end.
     released: bool,
+    /// Whether an earlier indeterminate release of the owner may have ended it at any moment.
+    shaky: bool,
 }
 
 /// A release of a lock whose acquisition is not known to have happened: some moment between these
@@ -120,19 +123,23 @@ impl Holds {
     fn follow(&mut self, owner: &Value, calls: &[Call], rules: Rules) {
         let mut current: Option<Hold> = None;
         let mut unsure_acquires: Vec<u32> = Vec::new();
-        let mut crash = NONE;
+        let (mut crash, mut shaky) = (NONE, false);
         for call in calls {
             crash = crash.min(call.info);
             match (call.act, call.ok != NONE) {
                 (Act::Crash, _) => {}
                 (Act::Acquire, false) => unsure_acquires.push(call.invoke),
                 (Act::Acquire, true) => {
-                    let may_have_ended = crash < call.ok || rules.lease_ns.is_some();
+                    let may_have_ended = crash < call.ok
+                        || rules.lease_ns.is_some()
+                        || current.as_ref().is_some_and(|hold| hold.shaky);
                     self.acquire(owner, call, rules, may_have_ended, &mut current);
+                    current.iter_mut().for_each(|hold| hold.shaky = shaky);
                     crash = NONE;
                 }
                 (Act::Release, sure) => {
                     self.release(owner, call, sure, &mut current, &mut unsure_acquires);
+                    shaky |= !sure;
                 }
                 (Act::Renew, _) => {
                     if let Some(hold) = current.as_mut().filter(|hold| hold.depth > 0) {
@@ -277,6 +284,7 @@ impl Hold {
             depth: 1,
             unsure_releases: 0,
             released: false,
+            shaky: false,
         }
     }
 
@@ -292,6 +300,9 @@ fn crashed(calls: &[Call], holds: &mut [Hold]) {
         calls.iter().map(|call| call.info).filter(|info| *info != NONE).collect();
     crashes.sort_unstable();
     for hold in holds.iter_mut().filter(|hold| !hold.released) {
+        if hold.shaky {
+            hold.end = hold.start;
+        }
         let first = crashes.partition_point(|at| *at < hold.start);
         if let Some(at) = crashes.get(first) {
             hold.end = hold.end.min(*at);
