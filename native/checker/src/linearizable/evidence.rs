@@ -1,6 +1,7 @@
-//! Shows people why calls on an object cannot be linearized.
+//! Shows people why calls on an object cannot be linearized, and programs the same as data.
 
 use fuzz_dist_core::{Anomaly, Value};
+use serde_json::{Value as Json, json};
 
 use crate::budget::Meter;
 use crate::linearizable::minimise::minimise;
@@ -12,15 +13,23 @@ const SHOWN_MAX: usize = 40;
 /// How wide the drawn intervals are at most, in characters.
 const WIDTH_MAX: usize = 64;
 
-/// The anomaly of calls among which those of `start` cannot be linearized. `stuck` is the call that
+/// What is shown of one object.
+pub struct Evidence {
+    /// For people, with the records concerned.
+    pub anomaly: Anomaly,
+    /// The last configurations as data; the shape is told in [`super`].
+    pub details: Json,
+}
+
+/// The evidence of calls among which those of `start` cannot be linearized. `stuck` is the call that
 /// cannot take effect before it returns.
-pub fn anomaly(
+pub fn evidence(
     subject: &dyn Subject,
     start: Vec<usize>,
     stuck: usize,
     meter: &Meter,
     words: &Meter,
-) -> Anomaly {
+) -> Evidence {
     let kept = minimise(subject, start, stuck, meter);
     let proof = subject.proof(&kept, words, true);
     let stuck = proof.as_ref().map_or(stuck, |proof| kept[proof.stuck.call]);
@@ -37,13 +46,38 @@ pub fn anomaly(
     others.sort_unstable();
     ops.extend(others);
     ops.retain(|position| *position != u64::from(NEVER));
-    Anomaly {
+    let invoke = |call: &usize| u64::from(spans[kept[*call]].invoke);
+    let longest = proof.iter().flat_map(|proof| &proof.longest);
+    let anomaly = Anomaly {
         name: "nonlinearizable".into(),
         key: subject.key().map(Value::to_string),
         text,
         ops,
+        longest_order: longest.map(invoke).collect(),
         ..Anomaly::default()
-    }
+    };
+    let details = json!({
+        "key": anomaly.key,
+        "op": spans[stuck].invoke,
+        "operation": subject.describe(stuck),
+        "operations": kept.iter().map(|&call| spans[call].invoke).collect::<Vec<_>>(),
+        "configuration_count": proof.as_ref().map_or(0, |proof| proof.stuck.config_count),
+        "configurations": proof.as_ref().map_or_else(Vec::new, |proof| configurations(&invoke, proof)),
+    });
+    Evidence { anomaly, details }
+}
+
+fn configurations(invoke: &dyn Fn(&usize) -> u64, proof: &Proof) -> Vec<Json> {
+    let configs = proof.stuck.configs.iter().zip(&proof.states);
+    configs
+        .map(|(config, state)| {
+            json!({
+                "state": state,
+                "in_effect": config.done.iter().map(invoke).collect::<Vec<_>>(),
+                "not_in_effect": config.needed.iter().map(invoke).collect::<Vec<_>>(),
+            })
+        })
+        .collect()
 }
 
 fn process(subject: &dyn Subject, call: usize) -> String {

@@ -1,13 +1,26 @@
 //! `linearizable`: is there an order of the operations that respects real time and the object?
 //!
 //! Herlihy and Wing, "Linearizability: a correctness condition for concurrent objects" (1990). Objects
-//! are registers, with or without compare-and-set; with `independent`, one for each key, checked in
-//! parallel, the largest first. An algorithm is chosen for each key:
-//! [`unique`] when each value that was seen was written once (O(n log n)), else [`search`] (exact;
-//! exponential in the number of open calls at worst, in practice a few configurations at a time).
+//! are registers, with or without compare-and-set, and those of [`models`]; with `independent`, one for each
+//! key, checked in parallel, the largest first. An algorithm is chosen for each key, by what it holds:
+//! - [`unique`]: registers of which each value that was seen was written once, O(n log n);
+//! - [`unambiguous`]: queues, stacks, priority queues and unordered queues whose elements are each put in
+//!   once, O(n log n);
+//! - [`snapshots`]: sets that only grow, each element added once, and are read whole, O(n log n);
+//! - sets of which no operation concerns more than one element: each element apart;
+//! - else [`search`]: exact; exponential in the number of open calls at worst, in practice a few
+//!   configurations at a time.
 //!
 //! Evidence: the operation that cannot be placed, a minimised sub-history that already proves it,
-//! the last possible configurations, and the longest partial order.
+//! the last possible configurations, and the longest partial order. As data:
+//! - `Anomaly::ops`: positions of the records of that sub-history, those of the stuck operation first;
+//! - `Anomaly::longest_order`: positions of the invocations of the longest order of some of its operations that
+//!   respects real time and the object, in that order (empty for more than 200 operations);
+//! - `details.evidence`, one for each anomaly in the same order: `{key, op, operation, operations,
+//!   configuration_count, configurations: [{state, in_effect, not_in_effect}]}`. `op` is the position of the stuck
+//!   invocation, `operations` are those of all invocations of the sub-history, `state` is the value of the
+//!   object as text, just before the stuck operation returned, and the two lists are the positions of
+//!   invocations that were open then and had taken effect (or would go unnoticed), or had still to.
 
 pub mod calls;
 mod evidence;
@@ -30,11 +43,12 @@ use std::time::Duration;
 
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::sync::lock;
-use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
+use fuzz_dist_core::{CheckResult, History, Value, Verdict};
 use serde_json::json;
 
 use crate::budget::{Budget, Meter};
 use crate::linearizable::calls::RegisterOptions;
+use crate::linearizable::evidence::Evidence;
 use crate::linearizable::modelled::ModelSubject;
 use crate::linearizable::models::Model;
 use crate::linearizable::registers::RegisterSubject;
@@ -200,7 +214,7 @@ struct KeyResult {
     key: usize,
     verdict: Verdict,
     reason: String,
-    anomaly: Option<Anomaly>,
+    evidence: Option<Evidence>,
     by_search: bool,
     stats: SearchStats,
 }
@@ -418,17 +432,26 @@ impl Linearizable {
                 result.counts.insert(name.into(), count as u64);
             }
         }
+        let mut shown: Vec<serde_json::Value> = Vec::new();
         let searched = found.iter().filter(|key| key.by_search).count();
         result.details = json!({
             "model": self.model_name(),
             "keys_by_search": searched,
-            "keys_by_unique_values": found.len() - searched,
+            "keys_by_special_case": found.len() - searched,
             "configurations_max": found.iter().map(|key| key.stats.configs_max).max().unwrap_or(0),
             "steps": found.iter().map(|key| key.stats.steps).sum::<u64>(),
         });
-        result.anomalies = found.into_iter().filter_map(|key| key.anomaly).collect();
+        let mut evidence: Vec<Evidence> =
+            found.into_iter().filter_map(|key| key.evidence).collect();
         // The smallest counter-example tells most.
-        result.anomalies.sort_by_key(|anomaly| anomaly.ops.len());
+        evidence.sort_by_key(|evidence| evidence.anomaly.ops.len());
+        for Evidence { anomaly, details } in evidence {
+            result.anomalies.push(anomaly);
+            shown.push(details);
+        }
+        if !shown.is_empty() {
+            result.details["evidence"] = shown.into();
+        }
         result
     }
 }
@@ -439,7 +462,7 @@ fn check_object(
     meter: &Meter,
     shown: &AtomicUsize,
 ) -> KeyResult {
-    let (mut anomaly, mut invalid_reason) = (None, String::new());
+    let (mut evidence, mut invalid_reason) = (None, String::new());
     let decision = objects.decide(object, meter, &mut |subject, decision| {
         let Verdicts::Stuck { stuck, start } = &decision.verdict else { return };
         let record = subject.spans()[*stuck].invoke;
@@ -449,7 +472,7 @@ fn check_object(
             let small = meter.aside(MINIMISE_TIME, MINIMISE_BYTES);
             let words = small.at_most(2 * MINIMISE_TIME);
             let start = start.clone();
-            anomaly = Some(evidence::anomaly(subject, start, *stuck, &small, &words));
+            evidence = Some(evidence::evidence(subject, start, *stuck, &small, &words));
         }
     });
     let (verdict, reason) = match &decision.verdict {
@@ -463,7 +486,7 @@ fn check_object(
         key: object,
         verdict,
         reason,
-        anomaly,
+        evidence,
         by_search: decision.by_search,
         stats: decision.stats,
     }

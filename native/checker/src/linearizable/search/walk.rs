@@ -11,6 +11,10 @@ use crate::linearizable::search::{
 
 /// Width of the beam at first.
 pub const BEAM_FIRST: usize = 64;
+/// Its width at first where only an order that is found counts.
+const BEAM_HASTY: usize = 8;
+/// After how many events such a search no longer goes back further.
+const HASTY_EVENTS: usize = 256;
 /// How much wider it becomes each time.
 const BEAM_FACTOR: usize = 8;
 /// A class without open calls.
@@ -151,6 +155,11 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         open_max: usize,
         beam: usize,
     ) -> Self {
+        let beam = match attempt.forever {
+            Forever::Expiring(_) => beam.min(BEAM_HASTY),
+            _ => beam,
+        };
+        let beam = beam.max(1);
         let mut frontier = Frontier::default();
         frontier.add(Config { state: machine.initial(), need: [0; W], avail: [0; W] });
         let slots = open_max as u32;
@@ -174,8 +183,8 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             spare_members: Vec::new(),
             next: Frontier::default(),
             explored: Frontier::default(),
-            beam_first: beam.max(1),
-            beam: beam.max(1),
+            beam_first: beam,
+            beam,
             stats: SearchStats { open_max, ..SearchStats::default() },
             steps_at_look: 0,
             cut: None,
@@ -185,6 +194,8 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
 
     fn run(mut self, events: &[Event]) -> Ended {
         let mut checkpoint: Option<Checkpoint<W>> = None;
+        // Where stuck means nothing, going back a little is enough; how far it was is forgotten.
+        let mut before: Option<Checkpoint<W>> = None;
         // Past the event at which the narrow beam got stuck, it becomes narrow again.
         let mut wide_until = 0;
         let mut at = 0;
@@ -211,7 +222,8 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             };
             if self.next.is_empty() {
                 wide_until = wide_until.max(at);
-                match checkpoint.take() {
+                let latest = checkpoint.take();
+                match before.take().or(latest) {
                     None if !narrowed => return self.stuck(call),
                     // Stuck in the very step that was narrowed: nothing has been committed yet.
                     None => {}
@@ -226,6 +238,10 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             }
             if narrowed && checkpoint.is_none() {
                 checkpoint = Some(Checkpoint { walk: self.walk.clone(), event: at });
+            } else if self.is_hasty()
+                && checkpoint.as_ref().is_some_and(|c| c.event + HASTY_EVENTS < at)
+            {
+                before = checkpoint.take();
             }
             self.commit(call);
             self.walk.returned += 1;
@@ -242,6 +258,11 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             Forever::Unlimited(_) => Ended::Undecided,
             _ => Ended::Decided(Outcome::Linearizable(self.stats)),
         }
+    }
+
+    /// Whether only an order that is found counts, so that the search may be as narrow as it likes.
+    fn is_hasty(&self) -> bool {
+        matches!(self.attempt.forever, Forever::Expiring(_))
     }
 
     /// What changes every configuration by itself.
@@ -342,7 +363,8 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
                 if self.stats.steps - self.steps_at_look > STEPS_PER_LOOK {
                     self.look()?;
                 }
-                if self.explored.len() > self.beam.saturating_mul(16) {
+                let is_enough = self.is_hasty() && self.next.len() >= self.beam;
+                if is_enough || self.explored.len() > self.beam.saturating_mul(16) {
                     narrowed = true;
                     break;
                 }
@@ -532,7 +554,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
     }
 
     fn stuck(self, call: usize) -> Ended {
-        if matches!(self.attempt.forever, Forever::Expiring(_)) {
+        if self.is_hasty() {
             return Ended::Undecided;
         }
         let configs = self
