@@ -181,8 +181,11 @@ fn measure(program: &str, arguments: &str, path: &Path) -> (f64, u64, String) {
         .expect("FUZZ_DIST_BIN can be run");
     let wall_s = started.elapsed().as_secs_f64();
     let object: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let verdict = object["verdict"].as_str().or(object["error"].as_str());
-    let verdict = verdict.map_or_else(|| format!("{}", output.status), str::to_owned);
+    let verdict = object["verdict"].as_str().unwrap_or("error").to_owned();
+    if verdict == "error" || verdict == "unknown" {
+        let why = object["error"].as_str().or(object["reason"].as_str());
+        eprintln!("{arguments}: {}: {}", output.status, why.unwrap_or("no object was printed"));
+    }
     (wall_s, object["peak_bytes"].as_u64().unwrap_or(0) / 1_000_000, verdict)
 }
 
