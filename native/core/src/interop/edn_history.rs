@@ -174,7 +174,8 @@ impl<'a> Reader<'a> {
             return self.parser.keyword().map(Key::Extra);
         }
         match self.parser.form()? {
-            Value::Sym(sym) => Ok(Key::Extra(sym)),
+            // A symbol, or a name that had to be written as `#atom`.
+            Value::Sym(sym) => Ok(Key::known(sym.as_str()).unwrap_or(Key::Extra(sym))),
             other => Err(shape(start, ShapeError::BadKey { found: shown(&other) })),
         }
     }

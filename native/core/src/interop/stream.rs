@@ -382,3 +382,115 @@ fn read_bytes(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{edn_history, json_read};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read_cut(text: &str, json: bool, cutting: Cutting) -> Result<Records, LoadError> {
+        let input = Input::open("h".to_owned(), text.as_bytes())?;
+        let read_part = if json { json_read::read_part } else { edn_history::read_part };
+        read(input, read_part, cutting)
+    }
+
+    /// The text read as one part, which is the simple way, and in many.
+    fn assert_same(text: &str, json: bool) {
+        let whole = Cutting { first_part_bytes: 1 << 20, part_bytes: 1 << 20, thread_count: 1 };
+        let whole = read_cut(text, json, whole);
+        for (first_part_bytes, part_bytes, thread_count) in
+            [(1, 1, 1), (1, 1, 3), (7, 40, 2), (64, 90, 4)]
+        {
+            let cutting = Cutting { first_part_bytes, part_bytes, thread_count };
+            match (&whole, read_cut(text, json, cutting)) {
+                (Ok(whole), Ok(parts)) => {
+                    assert_eq!(parts.ops, whole.ops, "{text}");
+                    assert_eq!(parts.places, whole.places, "{text}");
+                    assert_eq!(parts.notices, whole.notices, "{text}");
+                    assert_eq!(parts.numbering.renumbered(), whole.numbering.renumbered());
+                    assert_eq!(parts.without_f_count, whole.without_f_count);
+                }
+                (Err(whole), Err(parts)) => assert_eq!(parts.to_string(), whole.to_string()),
+                (whole, parts) => panic!("{text}\n{:?}\n{:?}", whole.is_ok(), parts.is_ok()),
+            }
+        }
+    }
+
+    /// Pieces of which texts are made: whole records, parts of such, and what a cut may hit.
+    fn pieces(json: bool) -> BoxedStrategy<String> {
+        let edn: &[&str] = &[
+            "{:type :invoke :process 0 :f :r :index 3}\n",
+            " {:type :ok :process 1 :f :w :value \"\n{:type\n\"}\n",
+            "#_\n{:type :nonsense}\n",
+            "#:a\n{:b 1}\n",
+            "#jepsen.history.Op\n{:type :info, :process 2, :f nil, :value [1\n{:k #x 2/3}]}",
+            "; a comment \"\n",
+            "\n",
+            "[\n",
+            "]\n",
+            "{:type\n",
+            "é\n{\n",
+            "{:type :ok :process 1 :value [[:r :x [1 2 3]] [:r :x [1 2 3]]]}\n",
+        ];
+        let objects: &[&str] = &[
+            "{\"type\":\"invoke\",\"process\":0,\"f\":\"r\"}\n",
+            "{\"type\":\"ok\",\n  \"value\":[\n{\"a\":[1,2]}\n],\"process\":1}\n",
+            ",\n",
+            ",",
+            "[\n",
+            "]\n",
+            "\n",
+            "{\"type\":\n",
+            "é\n",
+        ];
+        let pieces: Vec<&'static str> = if json { objects.to_vec() } else { edn.to_vec() };
+        let piece = proptest::sample::select(pieces);
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat()).boxed()
+    }
+
+    /// As many records as make several parts, of which some are changed.
+    fn lines(json: bool) -> BoxedStrategy<String> {
+        (1usize..40, 0usize..80, any::<bool>())
+            .prop_map(move |(count, odd, enclosed)| {
+                let line = |i: usize| match (json, i == odd) {
+                    (false, false) => {
+                        format!("{{:index {i}, :type :invoke, :process {i}, :f :r, :value #t 1/3}}")
+                    }
+                    (false, true) => "{:index 700, :type :info, :process :nemesis}".to_owned(),
+                    (true, false) => {
+                        format!("{{\"index\":{i},\"type\":\"invoke\",\"process\":{i},\"f\":\"r\"}}")
+                    }
+                    (true, true) => "{\"type\":\"okay\",\"process\":1}".to_owned(),
+                };
+                let separator = if json && enclosed { ",\n" } else { "\n" };
+                let text = (0..count).map(line).collect::<Vec<_>>().join(separator);
+                if enclosed { format!("[{text}\n]\n") } else { text + "\n" }
+            })
+            .boxed()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn parts_of_edn_give_what_the_whole_gives(
+            text in prop_oneof![pieces(false), lines(false)],
+        ) {
+            assert_same(&text, false);
+        }
+
+        #[test]
+        fn parts_of_json_give_what_the_whole_gives(
+            text in prop_oneof![pieces(true), lines(true)],
+        ) {
+            assert_same(&text, true);
+        }
+    }
+
+    #[test]
+    fn a_text_without_end_of_a_record_is_read_once_it_is_there() {
+        let long = format!("{{:type :invoke :process 0 :value [{}]}}\n", "\n{:a 1}".repeat(2000));
+        assert_same(&long, false);
+    }
+}

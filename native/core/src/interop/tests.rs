@@ -135,6 +135,7 @@ fn errors_name_file_line_and_column() {
         ),
         ("{:type :ok :type :ok}", "1:12", &[":type twice"]),
         ("{:type :ok :x 1 :x 2}", "1:17", &[":x twice"]),
+        ("{:type :ok :process 1 process 2}", "1:23", &[":process twice"]),
         ("{\n \u{e9} 3 \"k\" 1}", "2:6", &["keywords such as :type", "\"k\""]),
         ("[:a]", "1:2", &["expected an operation", "found :a"]),
         (&format!("{invoke}{invoke}"), "2:1", &["record 1", "still open"]),
