@@ -161,7 +161,9 @@ impl One<'_> {
             }
             let allowed = match self.queue.promise {
                 Promise::AtLeastOnce => usize::MAX,
-                Promise::AtMostOnce => attempts,
+                Promise::AtMostOnce => attempts + self.returned_before(delivery.complete),
+                // Before a drain, every consumer is closed and gives back what it has.
+                Promise::ExactlyOnce if delivery.is_drained && !self.queue.auto_ack => usize::MAX,
                 Promise::ExactlyOnce => {
                     attempts + excuses.partition_point(|excuse| *excuse < delivery.complete)
                 }
@@ -178,6 +180,16 @@ impl One<'_> {
                 });
             }
         }
+    }
+
+    /// How often it may have been put back on purpose.
+    fn returned_before(&self, position: u32) -> usize {
+        let returned = self.settles.iter().filter(|settle| {
+            settle.fate == Fate::Returned
+                && settle.outcome != OpType::Fail
+                && settle.invoke < position
+        });
+        returned.count()
     }
 
     /// Positions from which on a further delivery may be: the message was, or may have been, given back.
