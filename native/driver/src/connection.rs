@@ -72,9 +72,15 @@ impl Connection {
         *lock(&self.inbound_policy)
     }
 
-    /// The port goes: nobody uses the descriptors any more.
-    pub fn close(&self) {
-        self.out().is_closed = true;
+    /// The port goes: nobody uses the descriptors any more. If the peer must not learn of it yet, this returns one
+    /// that keeps the connection open.
+    pub fn close(&self) -> Option<RawFd> {
+        let mut half = self.out();
+        half.is_closed = true;
+        match half.outbound.is_silent() {
+            true => sys::duplicate(half.outbound.fd).ok(),
+            false => None,
+        }
     }
 
     /// What happens to bytes from now on. Writes what may leave, and has the port look.

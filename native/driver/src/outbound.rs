@@ -69,13 +69,12 @@ impl Frame {
 pub struct Outbound {
     /// The socket.
     pub fd: RawFd,
-    /// What happens to frames.
     policy: Policy,
     queue: VecDeque<Frame>,
     /// Bytes of the first frame that have left.
     front_written: usize,
     /// Bytes in the queue that have not left.
-    pub queued_bytes: usize,
+    queued_bytes: usize,
     /// The socket takes no more.
     pub blocked: bool,
     last_due_ns: u64,
@@ -124,11 +123,23 @@ impl Outbound {
         self.policy = policy;
     }
 
+    /// Nothing leaves, not even that the connection has ended.
+    pub fn is_silent(&self) -> bool {
+        self.policy.is_silent()
+    }
+
     /// Whether who sends should wait; one who waits already does so until most has left.
     pub fn wants_busy(&self, is_busy: bool) -> bool {
         let late = self.policy.latency_ns > 0 || self.policy.jitter_ns > 0;
         let limit = if late { BUSY_LATE_BYTES } else { BUSY_BYTES };
         self.policy.busy || self.queued_bytes > if is_busy { limit / 4 } else { limit }
+    }
+
+    /// What the VM is told to be waiting. It sends no tick while anything waits, as on a network whose buffers are
+    /// full: what only a fault keeps does not count before it would fill them.
+    pub fn pending_bytes(&self) -> usize {
+        let is_full = self.queued_bytes > BUSY_BYTES && !self.policy.ticks_pass;
+        if self.blocked || is_full { self.queued_bytes } else { 0 }
     }
 
     /// Whether a frame can be written without a queue.
@@ -316,7 +327,7 @@ impl Outbound {
         } else if self.policy.bytes_per_s > 0 {
             add(&self.stats.throttled, 1);
             let packet_ns = burst_ns(self.policy.bytes_per_s);
-            wake_ns = wake_ns.min(self.free_ns.saturating_add(packet_ns).max(now_ns + 100_000));
+            wake_ns = wake_ns.min(self.free_ns.saturating_add(packet_ns));
         }
         wake_ns
     }

@@ -28,7 +28,7 @@ impl Direction {
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Kind {
     /// Nothing passes; what was sent arrives at the heal. New connections wait.
-    Hold,
+    Hold {},
     /// Frames pass later.
     Delay {
         /// Added to each.
@@ -49,20 +49,20 @@ pub enum Kind {
         per_mille: u32,
     },
     /// Ticks pass, data is held.
-    TicksOnly,
+    TicksOnly {},
     /// Data passes, ticks do not.
-    NoTicks,
+    NoTicks {},
     /// Ticks are sent by the driver's own thread, also while every scheduler stands still.
     ForgedTicks {
         /// How often.
         every_ms: u64,
     },
     /// Connections are closed once; new ones are allowed.
-    Close,
+    Close {},
     /// New connections are refused; those that exist stay.
-    RefuseConnect,
+    RefuseConnect {},
     /// The port is busy: who sends has to wait as soon as the buffer of the VM is full.
-    Busy,
+    Busy {},
 }
 
 fn all() -> u32 {
@@ -150,17 +150,17 @@ impl Policy {
             }
             // Whether a connection is made, or a port is busy, has no direction.
             match fault.kind {
-                Kind::RefuseConnect => policy.refuse = true,
-                Kind::Busy => policy.busy = true,
+                Kind::RefuseConnect {} => policy.refuse = true,
+                Kind::Busy {} => policy.busy = true,
                 _ => {}
             }
             if !fault.direction.has(direction) {
                 continue;
             }
             match fault.kind {
-                Kind::Hold => holds = true,
-                Kind::TicksOnly => ticks_only = true,
-                Kind::NoTicks => policy.no_ticks = true,
+                Kind::Hold {} => holds = true,
+                Kind::TicksOnly {} => ticks_only = true,
+                Kind::NoTicks {} => policy.no_ticks = true,
                 Kind::Delay { latency_ms, jitter_ms } => {
                     policy.latency_ns = policy.latency_ns.saturating_add(nanoseconds(latency_ms));
                     policy.jitter_ns = policy.jitter_ns.saturating_add(nanoseconds(jitter_ms));
@@ -181,7 +181,7 @@ impl Policy {
                         other => other.min(every_ns),
                     };
                 }
-                Kind::Close | Kind::RefuseConnect | Kind::Busy => {}
+                Kind::Close {} | Kind::RefuseConnect {} | Kind::Busy {} => {}
             }
         }
         policy.hold = holds || ticks_only;

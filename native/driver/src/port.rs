@@ -275,7 +275,7 @@ impl State {
             command::START => self.start().map(|()| Vec::new()),
             command::STATISTICS => {
                 let Some(live) = &self.live else { return Err(ErrorKind::NotConnected.into()) };
-                let pending = live.connection.out().outbound.queued_bytes as u64;
+                let pending = live.connection.out().outbound.pending_bytes() as u64;
                 Ok([live.inbound.given, live.taken, pending].map(u64::to_be_bytes).concat())
             }
             command::GATE => {

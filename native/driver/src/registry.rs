@@ -11,6 +11,9 @@ use crate::policy::{Direction, Fault, Kind, Policy};
 use crate::stats::{Snapshot, Stats, add};
 use crate::sys;
 
+/// Connections whose end is kept from the peer; a fault that lasts for ever must not use up all descriptors.
+const UNTOLD_MAX: usize = 64;
+
 /// Whether a connection may be made now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
@@ -37,6 +40,9 @@ struct State {
     next_id: u64,
     faults: Vec<Fault>,
     connections: HashMap<u64, Arc<Connection>>,
+    /// Connections that have ended under a fault which keeps the peer from learning of it: the peer and a
+    /// descriptor that keeps the end from being told.
+    untold: Vec<(String, RawFd)>,
     stats: HashMap<String, Arc<Stats>>,
 }
 
@@ -47,6 +53,17 @@ impl State {
 
     fn stats(&mut self, peer: &str) -> Arc<Stats> {
         self.stats.entry(peer.to_owned()).or_default().clone()
+    }
+
+    /// The faults have changed.
+    fn changed(&mut self, now_ns: u64) {
+        self.connections.values().for_each(|one| self.set_policies(one, now_ns));
+        for (peer, fd) in std::mem::take(&mut self.untold) {
+            match self.policy(&peer, Direction::Out).is_silent() {
+                true => self.untold.push((peer, fd)),
+                false => sys::close(fd),
+            }
+        }
     }
 
     fn set_policies(&self, connection: &Connection, now_ns: u64) {
@@ -91,10 +108,16 @@ impl Registry {
         connection
     }
 
-    /// Its port is gone.
+    /// Its port goes. Under a fault that holds everything the peer is told at the heal, as from a network that is
+    /// cut.
     pub fn disconnect(&self, connection: &Connection) {
-        connection.close();
-        lock(&self.state).connections.remove(&connection.id);
+        let mut state = lock(&self.state);
+        state.connections.remove(&connection.id);
+        if state.untold.len() < UNTOLD_MAX
+            && let Some(fd) = connection.close()
+        {
+            state.untold.push((connection.peer.clone(), fd));
+        }
     }
 
     /// Whether a connection to or from that node may go on to be made; `asked_again` after it had to wait.
@@ -120,7 +143,7 @@ impl Registry {
     pub fn apply(&self, fault: Fault) -> u64 {
         let mut state = lock(&self.state);
         let now_ns = sys::monotonic_ns();
-        if fault.kind == Kind::Close {
+        if matches!(fault.kind, Kind::Close {}) {
             let peers = state.connections.values();
             for connection in
                 peers.filter(|one| fault.peer.as_ref().is_none_or(|peer| *peer == one.peer))
@@ -131,7 +154,7 @@ impl Registry {
         }
         state.faults.retain(|other| (other.owner, other.id) != (fault.owner, fault.id));
         state.faults.push(fault);
-        state.connections.values().for_each(|one| state.set_policies(one, now_ns));
+        state.changed(now_ns);
         now_ns
     }
 
@@ -143,7 +166,7 @@ impl Registry {
         let count = before - state.faults.len();
         let now_ns = sys::monotonic_ns();
         if count > 0 {
-            state.connections.values().for_each(|one| state.set_policies(one, now_ns));
+            state.changed(now_ns);
         }
         (now_ns, count)
     }
@@ -181,6 +204,9 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
+        for (_, fd) in std::mem::take(&mut lock(&self.state).untold) {
+            sys::close(fd);
+        }
         sys::close(self.wake);
     }
 }
