@@ -12,7 +12,7 @@ use rustc_hash::FxHashMap;
 use crate::causal::txns::{NONE, Txns};
 
 /// How many edges the search for short cycles may look at.
-const SHORTEST_STEPS_MAX: usize = 20_000_000;
+const SHORTEST_STEPS_MAX: usize = 1_000_000;
 
 /// A graph to walk backwards.
 #[derive(Debug)]

@@ -4,7 +4,8 @@
 //! Checking Transactional Consistency", OOPSLA 2019), decided within the bounds of AWDIT (Møldrup and
 //! Pavlogiannis, PLDI 2025): O(n·k) for Causal Consistency, O(n^3/2) for the others. They need each value to be
 //! written to a key once; where one is not, and it was read, a pass is `unknown`. nil is the initial state,
-//! and comes before every transaction.
+//! and comes before every transaction. Causal Consistency is the convergent kind, with one order of all writes:
+//! two sessions that see two writes of a key in opposite orders break it, writes of different keys do not.
 //!
 //! **Anomalies.** By reads alone: `thin-air-read`, `G1a`, `G1b`, `future-read`, `internal` ([`reads`]).
 //! `cyclic-causality`: session order and reads-from form a cycle. Else each is named after the weakest level

@@ -2,7 +2,7 @@
 //!
 //! Reads marked with the extra key `:final? true` (on either record), or of the function `final-read`. In a
 //! history without any, the last read that succeeded of each node (of each process, where nodes are not
-//! recorded), if it was invoked after every write had ended. A node that took part and has none leaves
+//! recorded), if it was invoked after every write had ended, and if there are two of them or more. A node that took part and has none leaves
 //! convergence open. Whatever does not converge *later* than these reads is not seen, and what ended with info
 //! may still take effect between two of them: that is divergence too, as in Jepsen's suites.
 
@@ -55,11 +55,15 @@ pub fn find(history: &History, reads: impl Fn(&Op) -> bool) -> Finals {
     }
     let (chosen, how) = if marked.is_empty() {
         let after = last.into_iter().filter(|(_, read)| *read > any_end);
+        let mut after: Vec<(String, u32)> = after.collect();
+        if after.len() < 2 {
+            after.clear();
+        }
         let how = match nodes.is_empty() {
             true => "the last read of each process, after all writes",
             false => "the last read of each node, after all writes",
         };
-        (after.map(|(place, read)| (read, place)).collect(), how)
+        (after.into_iter().map(|(place, read)| (read, place)).collect::<Vec<_>>(), how)
     } else {
         (marked, "reads marked as final")
     };
