@@ -128,7 +128,11 @@ impl Holds {
             crash = crash.min(call.info);
             match (call.act, call.ok != NONE) {
                 (Act::Crash, _) => {}
-                (Act::Acquire, false) => unsure_acquires.push(call.invoke),
+                (Act::Acquire, false) => {
+                    unsure_acquires.push(call.invoke);
+                    // The next hold may only be one more of a session that is closing.
+                    shaky |= rules.depth_max > 1;
+                }
                 (Act::Acquire, true) => {
                     let may_have_ended = crash < call.ok
                         || rules.lease_ns.is_some()
@@ -214,7 +218,8 @@ impl Holds {
                 hold.unsure_releases += u64::from(!sure);
                 if hold.depth == 0 {
                     hold.end = call.invoke;
-                    hold.released = sure;
+                    // Else it may have been lost and acquired again.
+                    hold.released = sure && unsure_acquires.is_empty();
                 }
                 return;
             }
