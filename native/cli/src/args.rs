@@ -100,8 +100,10 @@ pub struct Overrides {
     /// Operations a second, all processes together.
     #[arg(long, value_name = "PER_SECOND", value_parser = per_second, allow_negative_numbers = true)]
     pub rate: Option<f64>,
-    /// Faults of this profile instead of the spec's (see config/nemesis).
-    #[arg(long, value_name = "FILE")]
+    /// Other faults than the spec's: a profile (see config/nemesis), or packages with commas between, mixed in
+    /// eras: partition, packet, kill, pause, clock, file-corruption, membership, vm, all; with a role as in
+    /// kill:storage; or none.
+    #[arg(long, value_name = "FILE|PACKAGES")]
     pub nemesis: Option<PathBuf>,
 }
 

@@ -28,6 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{FaultKind, Target, Zone};
 
+/// The nodes of each role, by its name.
+pub type Roles = BTreeMap<String, Vec<String>>;
+
 /// A table of free-form options, passed on as they are.
 pub type Options = BTreeMap<String, serde_json::Value>;
 
@@ -56,6 +59,8 @@ pub struct Spec {
     pub recovery_s: f64,
     /// Where operations run.
     pub placement: Placement,
+    /// What nodes are for: the nodes of each role.
+    pub roles: Roles,
     /// How nodes are started.
     pub cluster: ClusterSpec,
     /// What performs the operations.
@@ -83,6 +88,7 @@ impl Default for Spec {
             warm_up_s: 1.0,
             recovery_s: 10.0,
             placement: Placement::Node,
+            roles: Roles::new(),
             cluster: ClusterSpec::default(),
             client: ClientSpec::default(),
             workload: WorkloadSpec::default(),
@@ -265,6 +271,10 @@ pub struct WorkloadSpec {
 pub struct NemesisSpec {
     /// The faults to draw from; none when empty.
     pub faults: Vec<FaultSpec>,
+    /// Ready sets of faults, mixed in eras: `kill`, `partition:storage`, `all`.
+    pub packages: Vec<String>,
+    /// Mean length of an era.
+    pub era_s: f64,
     /// Mean time between the end of a fault and the start of the next.
     pub interval_s: f64,
     /// Whether faults may overlap in time.
@@ -275,10 +285,19 @@ pub struct NemesisSpec {
     pub schedule: Option<String>,
 }
 
+impl NemesisSpec {
+    /// Whether nothing is to be injected.
+    pub fn is_empty(&self) -> bool {
+        self.faults.is_empty() && self.packages.is_empty()
+    }
+}
+
 impl Default for NemesisSpec {
     fn default() -> NemesisSpec {
         NemesisSpec {
             faults: Vec::new(),
+            packages: Vec::new(),
+            era_s: 10.0,
             interval_s: 5.0,
             overlap: false,
             boundaries: BTreeMap::new(),
@@ -296,13 +315,16 @@ pub struct FaultSpec {
     /// Targets to draw from.
     #[serde(default = "FaultSpec::default_targets")]
     pub targets: Vec<Target>,
+    /// A role, or two for the links between them.
+    #[serde(default)]
+    pub scope: Option<String>,
     /// Only one direction.
     #[serde(default)]
     pub one_way: bool,
     /// A named TCP port instead of the distribution.
     #[serde(default)]
     pub port: Option<String>,
-    /// The boundary to draw durations around; `net-tick` for link faults and pauses.
+    /// The boundary to draw durations around; that of the kind when absent.
     #[serde(default)]
     pub boundary: Option<String>,
     /// Zones to draw durations from; all three when empty.
@@ -314,9 +336,28 @@ pub struct FaultSpec {
     /// How often it is drawn against the others.
     #[serde(default = "FaultSpec::default_weight")]
     pub weight: u32,
+    /// Whether a run goes on without it where it cannot be had.
+    #[serde(default)]
+    pub optional: bool,
 }
 
 impl FaultSpec {
+    /// A fault of this kind, with everything else as it is when a spec says nothing.
+    pub fn new(kind: impl Into<FaultKind>) -> FaultSpec {
+        FaultSpec {
+            kind: kind.into(),
+            targets: FaultSpec::default_targets(),
+            scope: None,
+            one_way: false,
+            port: None,
+            boundary: None,
+            zones: Vec::new(),
+            duration_ms: None,
+            weight: FaultSpec::default_weight(),
+            optional: false,
+        }
+    }
+
     fn default_targets() -> Vec<Target> {
         vec![Target::One]
     }

@@ -14,7 +14,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use fuzz_dist_core::clock::monotonic_ns;
-use fuzz_dist_core::fault::FaultKind;
+use fuzz_dist_core::fault::LinkFault;
 
 use support::{Node, TestPlane, both, eventually, full_name, link};
 
@@ -121,7 +121,7 @@ fn boundary() {
             let client = &plane.client;
             let (applied, healed) = thread::scope(|scope| {
                 let heal = scope.spawn(move || client.heal(fault, Some(start_ns + length_ns)));
-                let apply = client.apply(fault, &links, None, &FaultKind::Hold, Some(start_ns));
+                let apply = client.apply(fault, &links, None, &LinkFault::HOLD, Some(start_ns));
                 (apply.unwrap(), heal.join().unwrap().unwrap())
             });
             longest_ns = longest_ns.max(healed.monotonic_ns - applied.monotonic_ns);
@@ -153,7 +153,7 @@ fn precision(plane: &TestPlane, caller: &mut Node) {
             let at_ns = start_ns + u64::from(fault) * 4_000_000;
             let (sender, links) = (sender.clone(), &links);
             scope.spawn(move || {
-                let kind = FaultKind::Delay { latency_ms: 1, jitter_ms: 0 };
+                let kind = LinkFault::delay(1, 0);
                 let applied = client.apply(fault, links, None, &kind, Some(at_ns)).unwrap();
                 sender.send(applied.monotonic_ns - at_ns).unwrap();
                 client.heal(fault, None).unwrap();
@@ -176,7 +176,7 @@ fn precision(plane: &TestPlane, caller: &mut Node) {
     // From the change of policy until bytes flow again.
     let mut heal_us = Vec::new();
     for fault in 1_000..1_050 {
-        client.apply(fault, &both("a", "b"), None, &FaultKind::Hold, None).unwrap();
+        client.apply(fault, &both("a", "b"), None, &LinkFault::HOLD, None).unwrap();
         eventually("bytes are held", || {
             (plane.stats("a", "b", "dist").counts.bytes_held > 0
                 || plane.stats("b", "a", "dist").counts.bytes_held > 0)

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::clock::monotonic_ns;
-use fuzz_dist_core::fault::FaultKind;
+use fuzz_dist_core::fault::LinkFault;
 use fuzz_dist_nemesis::plane::{Applied, PlaneClient, PlaneEventKind};
 
 use support::{PATIENCE, TestPlane, both, eventually, link, spawn_plane};
@@ -58,7 +58,7 @@ impl Pair {
         (opener, acceptor)
     }
 
-    fn apply(&self, fault: u32, from: &str, to: &str, kind: FaultKind) -> Applied {
+    fn apply(&self, fault: u32, from: &str, to: &str, kind: LinkFault) -> Applied {
         self.plane.client.apply(fault, &[link(from, to)], Some("p"), &kind, None).unwrap()
     }
 
@@ -106,7 +106,7 @@ fn a_hold_is_exact_bounded_and_loses_nothing() {
     });
     for fault in 1..=3 {
         eventually("bytes flow", || (pair.counts("a", "b").bytes_passed > 0).then_some(()));
-        let applied = pair.apply(fault, "a", "b", FaultKind::Hold);
+        let applied = pair.apply(fault, "a", "b", LinkFault::HOLD);
         let at_apply = pair.counts("a", "b");
         assert!(at_apply.last_data_monotonic_ns <= applied.monotonic_ns);
         let done = at_apply.bytes_passed == 64 << 20;
@@ -130,7 +130,7 @@ fn a_hold_is_exact_bounded_and_loses_nothing() {
 fn each_direction_obeys_its_own_policy() {
     let pair = Pair::start();
     let (mut opener, mut acceptor) = pair.connect();
-    pair.apply(1, "a", "b", FaultKind::Hold);
+    pair.apply(1, "a", "b", LinkFault::HOLD);
     opener.write_all(b"x").unwrap();
     acceptor.write_all(b"y").unwrap();
     assert_eq!(read_byte(&mut opener), b'y');
@@ -149,7 +149,7 @@ fn each_direction_obeys_its_own_policy() {
 #[test]
 fn a_connection_opened_on_a_held_link_reaches_nobody_until_the_heal() {
     let pair = Pair::start();
-    pair.apply(1, "a", "b", FaultKind::Hold);
+    pair.apply(1, "a", "b", LinkFault::HOLD);
     let mut waiting = pair.dial().unwrap();
     waiting.write_all(b"x").unwrap();
     let given_up = pair.dial().unwrap();
@@ -171,9 +171,9 @@ fn a_connection_opened_on_a_held_link_reaches_nobody_until_the_heal() {
 fn overlapping_faults_are_healed_one_by_one() {
     let pair = Pair::start();
     let (mut opener, mut acceptor) = pair.connect();
-    pair.apply(1, "a", "b", FaultKind::Hold);
-    pair.apply(2, "a", "b", FaultKind::Hold);
-    pair.apply(3, "a", "b", FaultKind::Delay { latency_ms: 300, jitter_ms: 0 });
+    pair.apply(1, "a", "b", LinkFault::HOLD);
+    pair.apply(2, "a", "b", LinkFault::HOLD);
+    pair.apply(3, "a", "b", LinkFault::delay(300, 0));
     opener.write_all(b"x").unwrap();
     eventually("x is held", || (pair.counts("a", "b").bytes_held == 1).then_some(()));
     pair.heal(1);
@@ -202,7 +202,7 @@ fn overlapping_faults_are_healed_one_by_one() {
 fn a_throttle_keeps_its_rate() {
     let pair = Pair::start();
     let (mut opener, mut acceptor) = pair.connect();
-    pair.apply(1, "a", "b", FaultKind::Throttle { bytes_per_s: 1_000_000 });
+    pair.apply(1, "a", "b", LinkFault::Throttle { bytes_per_s: 1_000_000 });
     let sent = pattern(1_000_000);
     let expected = sent.clone();
     let start = Instant::now();
@@ -223,13 +223,13 @@ fn closes_and_resets_reach_both_ends() {
     let (mut opener, mut acceptor) = pair.connect();
     opener.write_all(b"x").unwrap();
     assert_eq!(read_byte(&mut acceptor), b'x');
-    pair.apply(1, "a", "b", FaultKind::Fin);
+    pair.apply(1, "a", "b", LinkFault::Fin);
     assert_eq!(read_end(&mut opener), Ok(()));
     assert_eq!(read_end(&mut acceptor), Ok(()));
     drop((opener, acceptor));
 
     let (mut opener, mut acceptor) = pair.connect();
-    pair.apply(2, "b", "a", FaultKind::Rst);
+    pair.apply(2, "b", "a", LinkFault::Rst);
     assert_eq!(read_end(&mut opener), Err(ErrorKind::ConnectionReset));
     assert_eq!(read_end(&mut acceptor), Err(ErrorKind::ConnectionReset));
     eventually("both are counted", || {
@@ -253,7 +253,7 @@ fn closes_and_resets_reach_both_ends() {
 fn a_half_open_end_hears_nothing_until_the_heal() {
     let pair = Pair::start();
     let (mut opener, mut acceptor) = pair.connect();
-    pair.apply(1, "b", "a", FaultKind::HalfOpen);
+    pair.apply(1, "b", "a", LinkFault::HalfOpen);
     assert_eq!(read_end(&mut acceptor), Ok(()), "the `from` end sees a close");
     drop(acceptor);
     opener.write_all(b"vanishes").unwrap();
@@ -272,7 +272,7 @@ fn a_refused_link_refuses_and_listens_again_on_the_same_port() {
     let pair = Pair::start();
     let (mut opener, mut acceptor) = pair.connect();
     for fault in 1..=20 {
-        pair.apply(fault, "a", "b", FaultKind::RefuseConnect);
+        pair.apply(fault, "a", "b", LinkFault::RefuseConnect);
         assert_eq!(pair.dial().unwrap_err().kind(), ErrorKind::ConnectionRefused);
         assert!(pair.plane.client.observe(fault).unwrap()[0].seen);
         opener.write_all(&[fault as u8]).unwrap();
@@ -318,7 +318,7 @@ fn scheduled_faults_begin_when_they_should() {
                 sender.send((at_ns, applied)).unwrap();
                 scope.spawn(move || {
                     let at = Some(at_ns);
-                    let applied = client.apply(fault, links, None, &FaultKind::Hold, at).unwrap();
+                    let applied = client.apply(fault, links, None, &LinkFault::HOLD, at).unwrap();
                     done.send(applied).unwrap();
                     client.heal(fault, None).unwrap();
                 });
@@ -350,7 +350,7 @@ fn a_heal_calls_off_what_has_not_begun() {
     thread::scope(|scope| {
         let client = &pair.plane.client;
         let waiting = scope
-            .spawn(move || client.apply(7, &both("a", "b"), None, &FaultKind::Hold, Some(far_ns)));
+            .spawn(move || client.apply(7, &both("a", "b"), None, &LinkFault::HOLD, Some(far_ns)));
         // The request may not have arrived yet: heal until it has been called off.
         eventually("called off", || {
             client.heal(7, None).unwrap();
@@ -365,17 +365,17 @@ fn a_heal_calls_off_what_has_not_begun() {
 fn bad_requests_name_what_is_wrong_and_change_nothing() {
     let pair = Pair::start();
     let client = &pair.plane.client;
-    let refusal = |links: &[_], port: Option<&str>, kind: FaultKind| {
+    let refusal = |links: &[_], port: Option<&str>, kind: LinkFault| {
         client.apply(1, links, port, &kind, None).unwrap_err().to_string()
     };
-    let hold = FaultKind::Hold;
+    let hold = LinkFault::HOLD;
     for (error, names) in [
         (refusal(&both("a", "z"), None, hold.clone()), &["\"z\"", "known: a, b"][..]),
         (refusal(&both("a", "b"), Some("amqp"), hold.clone()), &["\"amqp\"", "known: p"]),
         (refusal(&both("a", "a"), None, hold.clone()), &["a to itself"]),
         (refusal(&[], None, hold.clone()), &["names no link"]),
-        (refusal(&both("a", "b"), None, FaultKind::Kill), &["kill", "processes"]),
-        (refusal(&both("a", "b"), Some("p"), FaultKind::TicksOnly), &["ticks-only", "\"p\""]),
+        (refusal(&both("a", "b"), None, LinkFault::ForgedTicks), &["forged-ticks", "not built"]),
+        (refusal(&both("a", "b"), Some("p"), LinkFault::TicksOnly), &["ticks-only", "\"p\""]),
         (client.add_node("a").unwrap_err().to_string(), &["\"a\" exists"]),
         (client.add_node("no@name").unwrap_err().to_string(), &["no@name"]),
         (client.add_port("z", "p", 1).unwrap_err().to_string(), &["\"z\""]),
@@ -481,9 +481,9 @@ fn a_distribution_that_cannot_be_parsed_is_passed_and_held_as_bytes() {
     passes(&[0; 64]);
     let links = [link("a", "b")];
     // No tick can be told apart, so ticks-only holds everything and no-ticks nothing.
-    plane.client.apply(1, &links, None, &FaultKind::NoTicks, None).unwrap();
+    plane.client.apply(1, &links, None, &LinkFault::NoTicks, None).unwrap();
     passes(&[0; 4]);
-    plane.client.apply(2, &links, None, &FaultKind::TicksOnly, None).unwrap();
+    plane.client.apply(2, &links, None, &LinkFault::TicksOnly, None).unwrap();
     opener.write_all(&[0; 4]).unwrap();
     eventually("four bytes are held", || {
         (plane.stats("a", "b", "dist").counts.bytes_held == 4).then_some(())
@@ -523,7 +523,7 @@ fn many_threads_may_call_at_once() {
                 let mut fault = thread * 1_000_000;
                 while !stop.load(Ordering::Relaxed) {
                     fault += 1;
-                    let kind = FaultKind::Hold;
+                    let kind = LinkFault::HOLD;
                     client.apply(fault, &both("a", "b"), Some("p"), &kind, None).unwrap();
                     assert!(client.heal(fault, None).unwrap().changed);
                 }

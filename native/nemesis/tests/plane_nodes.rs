@@ -10,14 +10,14 @@ mod support;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use fuzz_dist_core::fault::{FaultKind, Link};
+use fuzz_dist_core::fault::{Link, LinkFault};
 use fuzz_dist_nemesis::plane::{PlaneEvent, PlaneEventKind};
 
 use support::{Node, TestPlane, both, connected_pair, eventually, link};
 
 const ERPC: &str = "erpc:call('b@127.0.0.1', erlang, node, [], 20000)";
 
-fn apply(plane: &TestPlane, fault: u32, links: &[Link], kind: FaultKind) {
+fn apply(plane: &TestPlane, fault: u32, links: &[Link], kind: LinkFault) {
     assert!(plane.client.apply(fault, links, None, &kind, None).unwrap().changed);
 }
 
@@ -51,7 +51,7 @@ fn calls_and_big_messages_pass_and_faults_that_close_are_seen_at_once() {
     assert!(stats.bytes_passed > 100_000_000 && stats.frames_passed > 1_000, "{stats:?}");
     assert_eq!((stats.open, stats.opened, stats.bytes_held), (1, 1, 0), "{stats:?}");
 
-    for (fault, kind) in [(1, FaultKind::Fin), (2, FaultKind::Rst)] {
+    for (fault, kind) in [(1, LinkFault::Fin), (2, LinkFault::Rst)] {
         a.clear();
         b.clear();
         apply(&plane, fault, &both("a", "b"), kind);
@@ -64,7 +64,7 @@ fn calls_and_big_messages_pass_and_faults_that_close_are_seen_at_once() {
 
     // Refused: new connections fail at once, the existing one stays.
     a.clear();
-    apply(&plane, 3, &[link("a", "b")], FaultKind::RefuseConnect);
+    apply(&plane, 3, &[link("a", "b")], LinkFault::RefuseConnect);
     observed(&plane, 3);
     assert_eq!(a.eval(ERPC), "'b@127.0.0.1'");
     a.eval("erlang:disconnect_node('b@127.0.0.1')");
@@ -104,13 +104,13 @@ fn a_slow_link_is_slow_and_stays_up() {
     let timed = |a: &mut Node| -> u64 {
         a.eval(&format!("element(1, timer:tc(fun() -> {ERPC} end))")).parse().unwrap()
     };
-    apply(&plane, 1, &both("a", "b"), FaultKind::Delay { latency_ms: 100, jitter_ms: 20 });
+    apply(&plane, 1, &both("a", "b"), LinkFault::delay(100, 20));
     assert!(timed(&mut a) >= 200_000, "100 ms in each direction");
     observed(&plane, 1);
     heal(&plane, 1);
 
     // 400 kB at 200 kB/s take about two seconds; half of that bounds it from below.
-    apply(&plane, 2, &[link("a", "b")], FaultKind::Throttle { bytes_per_s: 200_000 });
+    apply(&plane, 2, &[link("a", "b")], LinkFault::Throttle { bytes_per_s: 200_000 });
     let start = Instant::now();
     a.eval("{sink, 'b@127.0.0.1'} ! binary:copy(<<7>>, 400000), ok");
     eventually("400 kB arrive", || (b.received() == "[400000]").then_some(()));
@@ -124,7 +124,7 @@ fn a_slow_link_is_slow_and_stays_up() {
 fn hold_shortly() -> Option<(TestPlane, Node, Node)> {
     let (plane, mut a, mut b) = connected_pair();
     let start = Instant::now();
-    apply(&plane, 1, &both("a", "b"), FaultKind::Hold);
+    apply(&plane, 1, &both("a", "b"), LinkFault::HOLD);
     a.eval("[{sink, 'b@127.0.0.1'} ! N || N <- lists:seq(1, 6)]");
     observed(&plane, 1);
     let received = b.received();
@@ -146,7 +146,7 @@ fn a_short_hold_is_not_noticed_and_a_long_one_by_both_sides() {
     let (plane, mut a, mut b) = pair.expect("a hold of one second lasted less than two");
     let mut c = Node::start("c", plane.client.add_node("c").unwrap());
     c.connect("b");
-    apply(&plane, 2, &both("a", "b"), FaultKind::Hold);
+    apply(&plane, 2, &both("a", "b"), LinkFault::HOLD);
     assert_eq!(a.nodedown_reason("b"), "net_tick_timeout");
     assert_eq!(b.nodedown_reason("a"), "net_tick_timeout");
     observed(&plane, 2);
@@ -163,7 +163,7 @@ fn a_short_hold_is_not_noticed_and_a_long_one_by_both_sides() {
 #[test]
 fn a_one_way_hold_is_a_timeout_for_the_deaf_and_a_close_for_the_other() {
     let (plane, mut a, mut b) = connected_pair();
-    apply(&plane, 1, &[link("a", "b")], FaultKind::Hold);
+    apply(&plane, 1, &[link("a", "b")], LinkFault::HOLD);
     assert_eq!(b.nodedown_reason("a"), "net_tick_timeout");
     assert_eq!(a.nodedown_reason("b"), "connection_closed");
     heal(&plane, 1);
@@ -173,7 +173,7 @@ fn a_one_way_hold_is_a_timeout_for_the_deaf_and_a_close_for_the_other() {
 #[test]
 fn ticks_alone_keep_a_connection_that_passes_nothing() {
     let (plane, mut a, mut b) = connected_pair();
-    apply(&plane, 1, &both("a", "b"), FaultKind::TicksOnly);
+    apply(&plane, 1, &both("a", "b"), LinkFault::TicksOnly);
     a.eval("[{sink, 'b@127.0.0.1'} ! N || N <- lists:seq(1, 6)]");
     let call = "erpc:call('b@127.0.0.1', erlang, node, [], 7000)";
     assert_eq!(a.eval(call), "{error,{erpc,timeout}}");
@@ -200,11 +200,11 @@ fn changes_of_policy_in_full_traffic_lose_nothing() {
          end || N <- lists:seq(1, 1000)], {sink, 'b@127.0.0.1'} ! last end), ok",
     );
     let kinds = [
-        FaultKind::TicksOnly,
-        FaultKind::Hold,
-        FaultKind::NoTicks,
-        FaultKind::Delay { latency_ms: 3, jitter_ms: 5 },
-        FaultKind::Throttle { bytes_per_s: 20_000_000 },
+        LinkFault::TicksOnly,
+        LinkFault::HOLD,
+        LinkFault::NoTicks,
+        LinkFault::delay(3, 5),
+        LinkFault::Throttle { bytes_per_s: 20_000_000 },
     ];
     let mut fault = 0;
     let last =
@@ -232,7 +232,7 @@ fn changes_of_policy_in_full_traffic_lose_nothing() {
 #[test]
 fn without_ticks_an_idle_link_dies() {
     let (plane, mut a, mut b) = connected_pair();
-    apply(&plane, 1, &both("a", "b"), FaultKind::NoTicks);
+    apply(&plane, 1, &both("a", "b"), LinkFault::NoTicks);
     assert_eq!(a.eval(ERPC), "'b@127.0.0.1'", "data passes");
     // Whoever notices first closes; the other may see that instead.
     let (from_a, from_b) = (a.nodedown_reason("b"), b.nodedown_reason("a"));
@@ -246,7 +246,7 @@ fn without_ticks_an_idle_link_dies() {
 fn a_half_open_connection_is_closed_for_one_and_silent_for_the_other() {
     let (plane, mut a, mut b) = connected_pair();
     let start = Instant::now();
-    apply(&plane, 1, &[link("a", "b")], FaultKind::HalfOpen);
+    apply(&plane, 1, &[link("a", "b")], LinkFault::HalfOpen);
     assert_eq!(a.nodedown_reason("b"), "connection_closed");
     let seen = b.seen();
     if start.elapsed() < Duration::from_secs(2) {
@@ -259,7 +259,7 @@ fn a_half_open_connection_is_closed_for_one_and_silent_for_the_other() {
     heal(&plane, 1);
     a.connect("b");
     b.clear();
-    apply(&plane, 2, &[link("a", "b")], FaultKind::HalfOpen);
+    apply(&plane, 2, &[link("a", "b")], LinkFault::HalfOpen);
     heal(&plane, 2);
     assert_eq!(b.nodedown_reason("a"), "connection_closed");
 }
@@ -274,7 +274,7 @@ fn the_death_of_the_plane_cuts_every_link() {
     eventually("the client knows", || plane.client.death());
     assert!(plane.client.stats().unwrap_err().to_string().contains("has died"));
     while events.recv_timeout(support::PATIENCE).is_ok() {}
-    let late = plane.client.apply(1, &both("a", "b"), None, &FaultKind::Hold, None);
+    let late = plane.client.apply(1, &both("a", "b"), None, &LinkFault::HOLD, None);
     assert!(late.is_err());
 }
 

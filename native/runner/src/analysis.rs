@@ -1,7 +1,7 @@
 //! From the files of a run to its verdict and report; the same for a run that has just ended and for one
 //! that was torn by `kill -9` a year ago.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use fuzz_dist_checker::{Budget, check_all, vacuity};
@@ -108,12 +108,31 @@ fn info_of_spec(spec: &Spec) -> RunInfo {
 }
 
 fn notes(history: &History, interrupted: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    let left_out = left_out(history);
+    if !left_out.is_empty() {
+        let kinds: BTreeSet<String> = left_out.iter().filter_map(|op| unavailable(op)).collect();
+        let kinds: Vec<String> = kinds.into_iter().collect();
+        notes.push(format!("{} faults were left out: {}", left_out.len(), kinds.join("; ")));
+    }
     if completed(history) || interrupted {
-        return Vec::new();
+        return notes;
     }
     let killed = "the run did not come to its end, it was killed: the verdict is about what was recorded \
                   until then";
-    vec![killed.to_owned()]
+    notes.push(killed.to_owned());
+    notes
+}
+
+/// Faults that the run did without, since they could not be had.
+fn left_out(history: &History) -> Vec<&Op> {
+    observer_ops(history, "fault-unavailable").collect()
+}
+
+/// `clock-jump (not built)`.
+fn unavailable(op: &Op) -> Option<String> {
+    let text = |key: &str| op.value.get(key).and_then(|value| value.as_text());
+    Some(format!("{} ({})", text("kind")?, text("reason")?))
 }
 
 /// What a shell understands: the folder is quoted where it has to be.
@@ -134,6 +153,7 @@ fn read_schedule(path: &Path) -> Result<FaultSchedule, RunError> {
             seed: 0,
             nodes: Vec::new(),
             boundaries: Vec::new(),
+            eras: Vec::new(),
             faults: Vec::new(),
         }),
         Err(e) => Err(RunError::Input(format!("{}: {e}", path.display()))),
@@ -166,7 +186,9 @@ fn check(
 ) -> CheckResult {
     let budget = Budget { time: Some(CHECK_TIME_MAX), ..Budget::default() };
     let mut result = check_all(history, checkers, &budget);
-    let mut guards = vec![vacuity(history, !schedule.faults.is_empty())];
+    // What was left out since it cannot be had here is told, but nobody waited for it.
+    let left_out = left_out(history).len();
+    let mut guards = vec![vacuity(history, schedule.faults.len() > left_out)];
     if let Some(reason) = interrupted {
         guards.push(CheckResult::new("completeness", Verdict::Unknown, reason));
     }

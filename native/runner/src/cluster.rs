@@ -25,6 +25,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
+use fuzz_dist_core::clock;
+use fuzz_dist_core::fault::Plane;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{Placement, Spec};
 use fuzz_dist_core::sync::lock;
@@ -55,6 +57,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct Parts {
     /// The test.
     pub spec: Spec,
+    /// Planes that may have a say in how nodes are started.
+    pub planes: Vec<Plane>,
     /// Parent of all its processes.
     pub guard: Arc<Guard>,
     /// Serves the EPMD ports and carries every link.
@@ -135,6 +139,7 @@ impl Cluster {
             run: parts.run,
             ebin,
             spec: parts.spec,
+            planes: parts.planes,
         };
         let inner = Arc::new(Inner {
             launcher,
@@ -231,6 +236,16 @@ impl Cluster {
             })
             .map_err(|e| internal(&e))?;
         Ok(monotonic_ns)
+    }
+
+    /// As [`Cluster::start`], but a node that is up is left as it is. A node that was asked to end counts as
+    /// down.
+    pub fn start_if_down(&self, node: &str) -> Result<u64, RunError> {
+        let ending = self.inner.vm(node).is_some_and(|vm| vm.ending);
+        if self.is_up(node) && !ending {
+            return Ok(clock::monotonic_ns());
+        }
+        self.start(node)
     }
 
     /// SIGKILL; `CLOCK_MONOTONIC` right after it was sent.

@@ -2,12 +2,11 @@
 //! heal awaited; all of it goes into the history.
 //!
 //! One thread keeps the time and does nothing that waits: what has to be waited for (an effect, a node that
-//! comes back, what `nodes()` says) is done by a watcher thread of the fault. Link faults are handed to the
-//! plane a little ahead with their exact time. However the run ends, [`Nemesis::run`] heals whatever is
-//! active before it returns.
+//! comes back, what `nodes()` says) is done by a watcher thread of the fault. What a fault does is for its
+//! plane to know ([`planes`]); this module knows only that it is applied, seen, healed and seen healed. However
+//! the run ends, [`Nemesis::run`] heals whatever is active before it returns.
 
-mod effects;
-mod process;
+pub mod planes;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,14 +14,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
-use fuzz_dist_core::fault::{Fault, FaultKind, FaultSchedule, Plane, Resolved, Target};
+use fuzz_dist_core::fault::{Fault, FaultSchedule, Plane, Resolved, Subject, Target};
 use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::sync::lock;
-use fuzz_dist_nemesis::plane::PlaneClient;
-use fuzz_dist_schedule::simulate::start_value;
-use fuzz_dist_schedule::target;
+use fuzz_dist_schedule::simulate::{era_value, start_value};
+use fuzz_dist_schedule::target::{self, Aim, Field};
 
-use crate::cluster::Cluster;
 use crate::mesh::Mesh;
 use crate::observer::Observations;
 use crate::recorder::Recorder;
@@ -30,9 +28,7 @@ use crate::request::{Reporter, RunError};
 use crate::stop::{Stop, StopReason};
 use crate::telemetry::Telemetry;
 use crate::workers::Workers;
-
-/// How long before its time a link fault is handed to the plane.
-const AHEAD: Duration = Duration::from_millis(8);
+use planes::{AppliedFault, Order, Planes};
 
 /// How long before a heal the nodes are asked whom they see.
 const SAMPLE_AHEAD_NS: u64 = 150_000_000;
@@ -53,10 +49,10 @@ pub type Primaries = Arc<dyn Fn() -> Vec<String> + Send + Sync>;
 /// Everything that faults need.
 #[derive(Clone)]
 pub struct Nemesis {
-    /// Links.
-    pub plane: Arc<PlaneClient>,
-    /// Processes.
-    pub cluster: Arc<Cluster>,
+    /// Who applies faults.
+    pub planes: Planes,
+    /// The test.
+    pub spec: Arc<Spec>,
     /// Whom nodes see, and how they are connected again.
     pub mesh: Mesh,
     /// The history.
@@ -103,37 +99,33 @@ impl Active {
 }
 
 /// A fault that has been applied.
-#[derive(Debug)]
 struct Running {
     fault: Fault,
     resolved: Resolved,
+    /// What its plane made of it.
+    applied: Arc<dyn AppliedFault>,
     /// Set when it is healed: its watcher gives up.
     over: Arc<AtomicBool>,
     watcher: Option<JoinHandle<()>>,
-    /// What the plane saw of it just before it was healed.
-    last: effects::LastLook,
     started: Instant,
-}
-
-/// What a watcher shares with the thread that keeps the time.
-struct Watched {
-    over: Arc<AtomicBool>,
-    last: effects::LastLook,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Action {
+    /// Of an era, before its faults.
+    Era,
     /// Before `Sample` and `Heal` of other faults at the same instant: order is that of the schedule.
     Start,
     Sample,
     Heal,
 }
 
-/// What is to be done when, of which fault.
+/// What is to be done when, of which fault (or era).
 type Due = (u64, Action, usize);
 
 fn timeline(schedule: &FaultSchedule) -> Vec<Due> {
-    let mut due: Vec<Due> = Vec::new();
+    let eras = schedule.eras.iter().enumerate();
+    let mut due: Vec<Due> = eras.map(|(i, era)| (era.start_ns, Action::Era, i)).collect();
     for (i, fault) in schedule.faults.iter().enumerate() {
         let end_ns = fault.start_ns + fault.duration_ns;
         due.push((fault.start_ns, Action::Start, i));
@@ -154,10 +146,16 @@ impl Nemesis {
         let mut outcome = Ok(());
         for (offset_ns, action, i) in timeline(schedule) {
             let at_ns = main_start_ns + offset_ns;
-            if self.sleep_until(at_ns, schedule.faults[i].kind.plane()) {
+            let plane = (action != Action::Era).then(|| schedule.faults[i].kind.plane());
+            if self.sleep_until(at_ns, plane) {
                 break;
             }
             let done = match action {
+                Action::Era => {
+                    let value = era_value(i, &schedule.eras[i]);
+                    self.reporter.line(&era_line(&schedule.eras[i].packages));
+                    self.recorder.nemesis(at_ns, "era", value)
+                }
                 Action::Start => {
                     self.start(&schedule.faults[i], at_ns).map(|started| running[i] = started)
                 }
@@ -186,9 +184,10 @@ impl Nemesis {
     }
 
     /// True if the run should stop.
-    fn sleep_until(&self, at_ns: u64, plane: Plane) -> bool {
-        let ahead_ns = if plane == Plane::Link { AHEAD.as_nanos() as u64 } else { 0 };
-        let wait_ns = at_ns.saturating_sub(ahead_ns).saturating_sub(self.recorder.now_ns());
+    fn sleep_until(&self, at_ns: u64, plane: Option<Plane>) -> bool {
+        let plane = plane.and_then(|plane| self.planes.get(plane));
+        let lead_ns = plane.map_or(0, |plane| plane.lead().as_nanos() as u64);
+        let wait_ns = at_ns.saturating_sub(lead_ns).saturating_sub(self.recorder.now_ns());
         self.over.wait(Duration::from_nanos(wait_ns))
     }
 
@@ -196,23 +195,21 @@ impl Nemesis {
         if let Some(resolved) = &fault.resolved {
             return Ok(resolved.clone());
         }
-        let nodes = self.cluster.names();
         let primaries =
             if fault.target == Target::Primaries { Some((self.primaries)()) } else { None };
         let mut stream = self.seed.stream("late-target", u64::from(fault.id));
-        target::resolve(
-            &fault.target,
-            fault.one_way,
-            &fault.kind,
-            &nodes,
-            primaries.as_deref(),
-            &mut stream,
-        )
-        .map_err(|error| error.to_string())
+        let field = Field::of(&self.spec);
+        target::resolve(&Aim::of(fault), &field, primaries.as_deref(), &mut stream)
+            .map_err(|error| error.to_string())
     }
 
     /// Applies it; `None` if it cannot be, which the history says.
     fn start(&self, fault: &Fault, at_ns: u64) -> Result<Option<Running>, RunError> {
+        let availability = planes::availability(&fault.kind, Some(&self.spec));
+        if let Some(reason) = availability.unavailable() {
+            self.left_out(fault, reason)?;
+            return Ok(None);
+        }
         let resolved = match self.resolve(fault) {
             Ok(resolved) => resolved,
             Err(reason) => {
@@ -221,44 +218,46 @@ impl Nemesis {
             }
         };
         self.recorder.nemesis(at_ns, "fault-start", describe(fault, &resolved))?;
-        let baseline = effects::Baseline::take(&self.plane, &self.cluster, fault);
-        let applied = match fault.kind.plane() {
-            Plane::Link => {
-                let at = self.recorder.clock().start_monotonic_ns + at_ns;
-                let port = fault.port.as_deref();
-                self.plane
-                    .apply(fault.id, &resolved.links, port, &fault.kind, Some(at))
-                    .map(|applied| applied.monotonic_ns)
-                    .map_err(|error| error.to_string())
-            }
-            Plane::Process => process::apply(&self.cluster, &fault.kind, &resolved.nodes),
+        let order = Order { fault: fault.clone(), resolved: resolved.clone(), at_ns };
+        let applied = match self.planes.get(fault.kind.plane()) {
+            Some(plane) => plane.apply(&order),
+            None => Err(format!("the {} plane is not open", fault.kind.plane())),
         };
-        let applied_ns = match applied {
-            Ok(monotonic_ns) => self.recorder.clock().at_ns(monotonic_ns),
+        let applied = match applied {
+            Ok(applied) => applied,
             Err(reason) => {
                 self.failed(fault, &reason)?;
                 return Ok(None);
             }
         };
+        let applied_ns = self.recorder.clock().at_ns(applied.monotonic_ns);
         let late_us = applied_ns as i64 / 1000 - at_ns as i64 / 1000;
-        let value = self.identify(fault, [("late-us", Value::Int(late_us))]);
+        let late = [("late-us", Value::Int(late_us))];
+        let value = self.identify(fault, late.into_iter().chain(applied.decided));
         self.recorder.nemesis(applied_ns, "fault-applied", value)?;
         let text = summary(fault, &resolved);
         self.reporter.line(&format!("fault {}: {text}", fault.id));
         self.active.lock().push((fault.id, short(fault, &resolved)));
         self.telemetry.fault_start(fault, &resolved);
         let over = Arc::new(AtomicBool::new(false));
-        let last = effects::LastLook::default();
-        let watched = Watched { over: Arc::clone(&over), last: last.clone() };
-        let watcher = self.watch_effect(fault, &resolved, baseline, applied_ns, watched);
+        let watcher = self.watch_effect(fault, Arc::clone(&applied.fault), Arc::clone(&over));
         Ok(Some(Running {
             fault: fault.clone(),
             resolved,
+            applied: applied.fault,
             over,
             watcher: Some(watcher),
-            last,
             started: Instant::now(),
         }))
+    }
+
+    /// A fault that the run does without, since it cannot be had here.
+    fn left_out(&self, fault: &Fault, reason: &str) -> Result<(), RunError> {
+        let text = format!("fault {} ({}) is left out: {reason}", fault.id, fault.kind.name());
+        self.reporter.line(&text);
+        let plane = Value::sym(fault.kind.plane().as_str());
+        let value = self.identify(fault, [("plane", plane), ("reason", Value::str(reason))]);
+        self.recorder.nemesis(self.recorder.now_ns(), "fault-unavailable", value)
     }
 
     fn failed(&self, fault: &Fault, reason: &str) -> Result<(), RunError> {
@@ -268,7 +267,11 @@ impl Nemesis {
         self.recorder.nemesis(self.recorder.now_ns(), "fault-failed", value)
     }
 
-    fn identify<const N: usize>(&self, fault: &Fault, more: [(&str, Value); N]) -> Value {
+    fn identify<'a>(
+        &self,
+        fault: &Fault,
+        more: impl IntoIterator<Item = (&'a str, Value)>,
+    ) -> Value {
         let id = [
             (Value::sym("id"), Value::Int(i64::from(fault.id))),
             (Value::sym("kind"), Value::sym(fault.kind.name())),
@@ -280,26 +283,14 @@ impl Nemesis {
     fn watch_effect(
         &self,
         fault: &Fault,
-        resolved: &Resolved,
-        baseline: effects::Baseline,
-        applied_ns: u64,
-        watched: Watched,
+        applied: Arc<dyn AppliedFault>,
+        over: Arc<AtomicBool>,
     ) -> JoinHandle<()> {
-        let (nemesis, fault, resolved) = (self.clone(), fault.clone(), resolved.clone());
+        let (nemesis, fault) = (self.clone(), fault.clone());
         std::thread::spawn(move || {
-            let look = effects::Look {
-                plane: &nemesis.plane,
-                cluster: &nemesis.cluster,
-                observations: &nemesis.observations,
-                fault: &fault,
-                resolved: &resolved,
-                baseline: &baseline,
-                last: &watched.last,
-                applied_ns,
-            };
             let written = loop {
-                let last = watched.over.load(Ordering::Acquire);
-                if let Some(seen) = look.effect(nemesis.recorder.now_ns()) {
+                let last = over.load(Ordering::Acquire);
+                if let Some(seen) = applied.observe(nemesis.recorder.now_ns()) {
                     let value = nemesis.identify(
                         &fault,
                         [("effect", Value::str(seen.text)), ("evidence", seen.evidence)],
@@ -308,7 +299,7 @@ impl Nemesis {
                     break nemesis.recorder.nemesis(now_ns, "fault-observed", value);
                 }
                 if last {
-                    let reason = look.why_not();
+                    let reason = applied.why_not();
                     let text = format!("fault {} had no effect: {reason}", fault.id);
                     nemesis.reporter.line(&text);
                     let value = nemesis.identify(&fault, [("reason", Value::str(reason))]);
@@ -348,17 +339,7 @@ impl Nemesis {
         watchers: &mut Vec<JoinHandle<()>>,
     ) -> Result<(), RunError> {
         let fault = running.fault.clone();
-        let baseline = effects::Baseline::take(&self.plane, &self.cluster, &fault);
-        running.last.take(&self.plane, &fault);
-        let at = at_ns.map(|at_ns| self.recorder.clock().start_monotonic_ns + at_ns);
-        let healed = match fault.kind.plane() {
-            Plane::Link => self
-                .plane
-                .heal(fault.id, at)
-                .map(|applied| applied.monotonic_ns)
-                .map_err(|error| error.to_string()),
-            Plane::Process => process::heal(&self.cluster, &fault.kind, &running.resolved.nodes),
-        };
+        let healed = running.applied.heal(at_ns);
         running.over.store(true, Ordering::Release);
         self.active.lock().retain(|(id, _)| *id != fault.id);
         if let Some(watcher) = running.watcher.take() {
@@ -376,34 +357,19 @@ impl Nemesis {
         self.recorder.nemesis(healed_ns, "fault-healed", self.identify(&fault, []))?;
         self.reporter.line(&format!("fault {} healed", fault.id));
         self.telemetry.fault_stop(&fault, running.started.elapsed());
-        watchers.push(self.watch_heal(running, baseline, healed_ns));
+        watchers.push(self.watch_heal(running));
         Ok(())
     }
 
     /// Connects the nodes again as a cluster library would, and records that the heal was seen.
-    fn watch_heal(
-        &self,
-        running: Running,
-        baseline: effects::Baseline,
-        healed_ns: u64,
-    ) -> JoinHandle<()> {
+    fn watch_heal(&self, running: Running) -> JoinHandle<()> {
         let nemesis = self.clone();
         std::thread::spawn(move || {
             let fault = &running.fault;
-            let look = effects::Look {
-                plane: &nemesis.plane,
-                cluster: &nemesis.cluster,
-                observations: &nemesis.observations,
-                fault,
-                resolved: &running.resolved,
-                baseline: &baseline,
-                last: &running.last,
-                applied_ns: healed_ns,
-            };
             let mut deadline = Instant::now() + HEAL_OBSERVED_MAX;
             // A node that comes up is waited for: it is set up below. For links that stay silent nothing waits
             // when the main phase is over: the recovery looks at them too.
-            let mut patient = fault.kind.plane() == Plane::Link;
+            let mut patient = fault.kind.info().subject == Subject::Links;
             let mut written = Ok(());
             let mut nudged: Option<Instant> = None;
             while Instant::now() < deadline && !nemesis.stop.is_set() {
@@ -416,7 +382,7 @@ impl Nemesis {
                     nemesis.mesh.nudge(&running.resolved.links);
                     nudged = Some(Instant::now());
                 }
-                if let Some(seen) = look.healed(nemesis.recorder.now_ns()) {
+                if let Some(seen) = running.applied.observe_heal() {
                     let value = nemesis.identify(fault, [("effect", Value::str(seen.text))]);
                     let now_ns = nemesis.recorder.now_ns();
                     written = nemesis.recorder.nemesis(now_ns, "fault-heal-observed", value);
@@ -425,8 +391,7 @@ impl Nemesis {
                 nemesis.observations.wait(Duration::from_millis(20));
             }
             nemesis.heed(written);
-            let revived = matches!(fault.kind, FaultKind::Kill | FaultKind::Restart);
-            for node in running.resolved.nodes.iter().filter(|_| revived) {
+            for node in running.applied.revived() {
                 if let Err(reason) = nemesis.workers.set_up_again(node) {
                     nemesis.reporter.line(&format!("setup of {node} after its restart: {reason}"));
                 }
@@ -463,6 +428,14 @@ fn describe(fault: &Fault, resolved: &Resolved) -> Value {
     start_value(&Fault { resolved: Some(resolved.clone()), ..fault.clone() })
 }
 
+/// For people: whose faults may happen from now on.
+fn era_line(packages: &[String]) -> String {
+    if packages.is_empty() {
+        return "era of rest: no faults".into();
+    }
+    format!("era of {}", packages.join(", "))
+}
+
 /// `hold n1` or `hold ring`, for the status line.
 fn short(fault: &Fault, resolved: &Resolved) -> String {
     let place = match resolved.nodes.as_slice() {
@@ -477,6 +450,9 @@ fn summary(fault: &Fault, resolved: &Resolved) -> String {
     let mut text = format!("{} {}", fault.kind.name(), target::name(&fault.target));
     if fault.one_way {
         text.push_str(" one way");
+    }
+    if let Some(scope) = &fault.scope {
+        text.push_str(&format!(" of {scope}"));
     }
     if !resolved.nodes.is_empty() {
         text.push_str(&format!(" ({})", resolved.nodes.join(" ")));
@@ -494,15 +470,18 @@ fn summary(fault: &Fault, resolved: &Resolved) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fuzz_dist_core::fault::FaultKind;
+    use fuzz_dist_core::fault::{Era, FaultKind, LinkFault, ProcessFault};
 
-    fn fault(id: u32, kind: FaultKind, start_ms: u64, duration_ms: u64) -> Fault {
+    fn fault(id: u32, kind: impl Into<FaultKind>, start_ms: u64, duration_ms: u64) -> Fault {
         Fault {
             id,
-            kind,
+            kind: kind.into(),
             target: Target::One,
+            scope: None,
             one_way: false,
             port: None,
+            package: None,
+            optional: false,
             start_ns: start_ms * 1_000_000,
             duration_ns: duration_ms * 1_000_000,
             boundary: None,
@@ -517,9 +496,10 @@ mod tests {
             seed: 1,
             nodes: vec!["n1".into()],
             boundaries: vec![],
+            eras: vec![Era { start_ns: 1_000_000_000, duration_ns: 1, packages: vec![] }],
             faults: vec![
-                fault(1, FaultKind::Hold, 1000, 2000),
-                fault(2, FaultKind::Kill, 500, 1000),
+                fault(1, LinkFault::HOLD, 1000, 2000),
+                fault(2, ProcessFault::Kill, 500, 1000),
             ],
         };
         let due: Vec<(u64, Action, usize)> = timeline(&schedule);
@@ -530,6 +510,7 @@ mod tests {
             short,
             vec![
                 (500, Action::Start, 1),
+                (1000, Action::Era, 0),
                 (1000, Action::Start, 0),
                 (1350, Action::Sample, 1),
                 (1500, Action::Heal, 1),

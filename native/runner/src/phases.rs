@@ -80,11 +80,7 @@ impl Phases<'_> {
         mesh: &Mesh,
         cluster: &Cluster,
     ) -> Result<(), RunError> {
-        self.within("heal", || {
-            nemesis.plane.heal_all().map_err(|e| RunError::Internal(e.to_string()))?;
-            cluster.revive_all()?;
-            Ok(())
-        })?;
+        self.within("heal", || nemesis.planes.heal_all().map_err(RunError::Internal))?;
         self.within("recovery", || {
             let began = Instant::now();
             let deadline = began + Duration::from_secs_f64(self.spec.recovery_s.max(0.0));

@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::fault::{Availability, FaultKind, FaultSchedule};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{CheckerSpec, Spec};
 use fuzz_dist_schedule::boundaries::{Boundaries, LiveBoundaries};
-use fuzz_dist_schedule::{Env, Expr, Interpreter, compile, faults, workload};
+use fuzz_dist_schedule::simulate::draw_from_spec;
+use fuzz_dist_schedule::target::Field;
+use fuzz_dist_schedule::{Env, Expr, Interpreter, Stage, compile, faults, workload};
 
 use crate::live::Live;
+use crate::nemesis::planes;
 use crate::request::RunError;
 
 /// Generators, faults and checkers of a run.
@@ -70,14 +73,36 @@ pub fn check(spec: &Spec, schedule: Option<&FaultSchedule>) -> Result<(), RunErr
         // The nodes may run with other boundaries than the spec says, but what cannot be drawn against
         // those of the spec is refused before anything is started.
         None => {
-            fuzz_dist_schedule::simulate::draw_from_spec(spec, Seed(0)).map(drop).map_err(input)
+            for (index, fault) in spec.nemesis.faults.iter().enumerate() {
+                let place = format!("nemesis.faults[{index}]");
+                available(spec, &fault.kind, fault.optional, &place)?;
+            }
+            let available = |kind: &FaultKind| planes::availability(kind, Some(spec));
+            draw_from_spec(spec, Seed(0), &available).map(drop).map_err(input)
         }
     }
 }
 
 fn validate(spec: &Spec, schedule: &FaultSchedule) -> Result<(), RunError> {
-    let ports: Vec<String> = spec.cluster.ports.iter().map(|port| port.name.clone()).collect();
-    fuzz_dist_schedule::validate(schedule, &spec.nodes.names(), &ports).map_err(input)
+    fuzz_dist_schedule::validate(schedule, spec).map_err(input)?;
+    for fault in &schedule.faults {
+        let place = format!("schedule, fault {}", fault.id);
+        available(spec, &fault.kind, fault.optional, &place)?;
+    }
+    Ok(())
+}
+
+/// Refuses a fault that cannot be had here, unless the run may go on without it.
+fn available(spec: &Spec, kind: &FaultKind, optional: bool, place: &str) -> Result<(), RunError> {
+    match planes::availability(kind, Some(spec)) {
+        Availability::Unavailable(reason) if !optional => Err(RunError::Input(format!(
+            "{place}: `{}` of the {} plane is not available: {reason}; `fuzz_dist doctor` lists what is; \
+             with `optional = true` the run goes on without it",
+            kind.name(),
+            kind.plane(),
+        ))),
+        _ => Ok(()),
+    }
 }
 
 impl Plan {
@@ -95,7 +120,7 @@ impl Plan {
                 validate(spec, given)?;
                 given.clone()
             }
-            None => draw(spec, seed, &nodes, live)?,
+            None => draw(spec, seed, live)?,
         };
         Ok(Plan {
             threads: thread_count(spec)?,
@@ -135,7 +160,7 @@ impl Plan {
     }
 }
 
-fn draw(spec: &Spec, seed: Seed, nodes: &[String], live: &Live) -> Result<FaultSchedule, RunError> {
+fn draw(spec: &Spec, seed: Seed, live: &Live) -> Result<FaultSchedule, RunError> {
     let values = LiveBoundaries {
         net_ticktime_s: live.net_ticktime_ms as f64 / 1e3,
         net_tickintensity: live.net_tickintensity,
@@ -144,6 +169,13 @@ fn draw(spec: &Spec, seed: Seed, nodes: &[String], live: &Live) -> Result<FaultS
     let source = format!("live node {}", live.node);
     let boundaries = Boundaries::from_live(values, &source, spec).map_err(input)?;
     let ns = |seconds: f64| (seconds.max(0.0) * 1e9).round() as u64;
-    let (main_ns, warm_up_ns) = (ns(spec.time_limit_s), ns(spec.warm_up_s));
-    faults::draw(&spec.nemesis, &boundaries, seed, nodes, main_ns, warm_up_ns).map_err(input)
+    let stage = Stage {
+        boundaries: &boundaries,
+        seed,
+        field: &Field::of(spec),
+        main_phase_ns: ns(spec.time_limit_s),
+        warm_up_ns: ns(spec.warm_up_s),
+        available: &|kind| planes::availability(kind, Some(spec)),
+    };
+    faults::draw(&spec.nemesis, &stage).map_err(input)
 }

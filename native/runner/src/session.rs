@@ -19,6 +19,7 @@ use crate::agents::{Agents, WorkerEvent};
 use crate::cluster::Cluster;
 use crate::live;
 use crate::mesh::Mesh;
+use crate::nemesis::planes::{self, Planes, Tools};
 use crate::nemesis::{Active, Nemesis};
 use crate::observer::Observations;
 use crate::operations::{Operations, Tally};
@@ -111,9 +112,22 @@ impl Session<'_> {
         plan.write_schedule(&self.files.schedule())?;
         plan.notes.iter().for_each(|note| self.reporter.line(note));
         let telemetry = Telemetry::new(operations.broadcaster(), &self.files.id(), &spec.name);
-        let nemesis = Nemesis {
+        let spec_of_all = Arc::new(spec.clone());
+        let tools = Tools {
+            spec: Arc::clone(&spec_of_all),
+            seed: self.seed,
+            run_dir: self.files.path().to_owned(),
             plane: Arc::clone(plane),
             cluster: Arc::clone(&cluster),
+            agents: Arc::clone(self.agents),
+            guard: Arc::clone(self.guard),
+            mesh: mesh.clone(),
+            observations: self.observations.clone(),
+            recorder: self.recorder.clone(),
+        };
+        let nemesis = Nemesis {
+            planes: Planes::open(&tools, &plan.schedule)?,
+            spec: spec_of_all,
             mesh: mesh.clone(),
             recorder: self.recorder.clone(),
             observations: self.observations.clone(),
@@ -178,6 +192,7 @@ impl Session<'_> {
     fn new_cluster(&self, plane: &Arc<PlaneClient>) -> Result<Cluster, RunError> {
         Cluster::new(crate::cluster::Parts {
             spec: self.spec.clone(),
+            planes: planes::used(self.spec, self.schedule),
             guard: Arc::clone(self.guard),
             plane: Arc::clone(plane),
             agents: Arc::clone(self.agents),

@@ -91,6 +91,7 @@ impl Bench {
         let writer = Writer::create(folder.path().join("history.fdh"), &header).unwrap();
         let parts = Parts {
             spec,
+            planes: Vec::new(),
             guard: Arc::clone(&guard),
             plane: Arc::clone(&plane),
             agents: Arc::clone(&agents),

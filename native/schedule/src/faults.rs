@@ -5,26 +5,58 @@
 //! systems are wrong. Every fault has streams of its own for its duration and its targets; only the decks
 //! and the gaps are shared.
 
-use fuzz_dist_core::fault::{BoundaryRef, Fault, FaultKind, FaultSchedule, Target, Zone};
-use fuzz_dist_core::seed::{Seed, Stream};
+use fuzz_dist_core::fault::{Availability, Era, Fault, FaultKind, FaultSchedule, Subject, Target};
+use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{FaultSpec, NemesisSpec};
 
 use crate::boundaries::{Boundaries, BoundaryError};
+use crate::deck::Deck;
 use crate::draw;
-use crate::target::{self, TargetError};
+use crate::packages::{self, PackageError};
+use crate::spans::{self, Span, SpanError};
+use crate::target::{self, Aim, Field, TargetError};
 
 /// Version of `schedule.json`.
 pub const SCHEDULE_VERSION: u32 = 1;
 
-const NS_PER_MS: f64 = 1e6;
-/// A fault that is an instant (a close, a reset) is reported as lasting so long.
-const INSTANT_MS: f64 = 100.0;
-/// How long killed or stopped nodes stay away when nothing else is said.
-const AWAY_MS: (f64, f64) = (500.0, 5_000.0);
 /// The most a weight may be: decks hold a card for each unit.
 const WEIGHT_MAX: u32 = 1_000;
 /// A bound on the number of faults, against intervals of nearly nothing.
-const FAULTS_MAX: usize = 100_000;
+pub(crate) const FAULTS_MAX: usize = 100_000;
+
+/// What faults are drawn for.
+#[derive(Clone, Copy)]
+pub struct Stage<'a> {
+    /// What durations are drawn around.
+    pub boundaries: &'a Boundaries,
+    /// Where every draw comes from.
+    pub seed: Seed,
+    /// Whom they may meet.
+    pub field: &'a Field,
+    /// The length of the main phase; every fault ends before.
+    pub main_phase_ns: u64,
+    /// Its beginning, in which nothing happens.
+    pub warm_up_ns: u64,
+    /// What can be had here. Packages leave the rest out; a fault that the spec itself names is drawn.
+    pub available: &'a dyn Fn(&FaultKind) -> Availability,
+}
+
+impl std::fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("field", &self.field).finish_non_exhaustive()
+    }
+}
+
+impl Stage<'_> {
+    /// The last moments belong to healing.
+    pub(crate) fn end_ns(&self) -> u64 {
+        self.main_phase_ns - (self.main_phase_ns / 20).min(1_000_000_000)
+    }
+
+    pub(crate) fn have_ns(&self) -> u64 {
+        self.end_ns().saturating_sub(self.warm_up_ns)
+    }
+}
 
 /// Why no schedule can be drawn.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -77,68 +109,26 @@ pub enum DrawError {
         /// The time there is.
         have_s: f64,
     },
+    /// A package.
+    #[error("nemesis.packages: {0}")]
+    Package(#[from] PackageError),
     /// The interval is not a duration.
     #[error("nemesis.interval_s is {0}: it must be from 0 and finite")]
     Interval(f64),
 }
 
-/// A kind of duration that a fault of the spec may get.
-#[derive(Debug, Clone)]
-struct Span {
-    boundary: Option<BoundaryRef>,
-    shortest_ns: u64,
-    longest_ns: u64,
-}
-
-struct Deck {
-    cards: Vec<usize>,
-    all: Vec<usize>,
-}
-
-impl Deck {
-    fn new(all: Vec<usize>) -> Deck {
-        Deck { cards: Vec::new(), all }
-    }
-
-    /// The next card that passes; those before it stay on top.
-    fn deal(&mut self, stream: &mut Stream, fits: impl Fn(usize) -> bool) -> Option<usize> {
-        for _ in 0..2 {
-            if let Some(at) = self.cards.iter().rposition(|card| fits(*card)) {
-                return Some(self.cards.remove(at));
-            }
-            if !self.all.iter().any(|card| fits(*card)) {
-                return None;
-            }
-            let mut fresh = self.all.clone();
-            draw::shuffle(stream, &mut fresh);
-            // What is left over of the old deck comes first.
-            fresh.append(&mut self.cards);
-            self.cards = fresh;
-        }
-        None
-    }
-}
-
 /// Draws the faults of a run. Times count from the start of the main phase, of which the first `warm_up_ns`
 /// are free of faults; every fault ends before `main_phase_ns`.
-pub fn draw(
-    nemesis: &NemesisSpec,
-    boundaries: &Boundaries,
-    seed: Seed,
-    nodes: &[String],
-    main_phase_ns: u64,
-    warm_up_ns: u64,
-) -> Result<FaultSchedule, DrawError> {
-    if !(nemesis.interval_s.is_finite() && nemesis.interval_s >= 0.0) {
-        return Err(DrawError::Interval(nemesis.interval_s));
+pub fn draw(nemesis: &NemesisSpec, stage: &Stage<'_>) -> Result<FaultSchedule, DrawError> {
+    for seconds in [nemesis.interval_s, nemesis.era_s] {
+        if !(seconds.is_finite() && seconds >= 0.0) {
+            return Err(DrawError::Interval(seconds));
+        }
     }
-    // The last moments belong to healing.
-    let end_ns = main_phase_ns - (main_phase_ns / 20).min(1_000_000_000);
-    let have_ns = end_ns.saturating_sub(warm_up_ns);
     let mut spans = Vec::new();
     for (index, spec) in nemesis.faults.iter().enumerate() {
-        check(index, spec, seed, nodes)?;
-        spans.push(spans_of(index, spec, boundaries, have_ns)?);
+        check(index, spec, stage)?;
+        spans.push(spans_that_fit(index, spec, stage)?);
     }
     if let Some(first) = nemesis.faults.first()
         && nemesis.faults.iter().all(|spec| spec.weight == 0)
@@ -146,12 +136,17 @@ pub fn draw(
         let problem = "`weight` is 0 for every fault: none would be drawn".into();
         return Err(DrawError::Fault { index: 0, kind: first.kind.name(), problem });
     }
-    let faults = lay_out(nemesis, &spans, seed, nodes, end_ns, warm_up_ns)?;
+    let (faults, eras): (Vec<Fault>, Vec<Era>) = if nemesis.packages.is_empty() {
+        (lay_out(nemesis, &spans, stage)?, Vec::new())
+    } else {
+        packages::mix(nemesis, stage)?
+    };
     Ok(FaultSchedule {
         version: SCHEDULE_VERSION,
-        seed: seed.0,
-        nodes: nodes.to_vec(),
-        boundaries: boundaries.edges().to_vec(),
+        seed: stage.seed.0,
+        nodes: stage.field.nodes.clone(),
+        boundaries: stage.boundaries.edges().to_vec(),
+        eras,
         faults,
     })
 }
@@ -160,11 +155,9 @@ pub fn draw(
 fn lay_out(
     nemesis: &NemesisSpec,
     spans: &[Vec<Span>],
-    seed: Seed,
-    nodes: &[String],
-    end_ns: u64,
-    warm_up_ns: u64,
+    stage: &Stage<'_>,
 ) -> Result<Vec<Fault>, DrawError> {
+    let (seed, end_ns, warm_up_ns) = (stage.seed, stage.end_ns(), stage.warm_up_ns);
     let mut stream = seed.stream("fault-schedule", 0);
     let weights = nemesis.faults.iter().enumerate();
     let cards = weights.flat_map(|(i, spec)| std::iter::repeat_n(i, spec.weight as usize));
@@ -191,8 +184,13 @@ fn lay_out(
         let spec = &nemesis.faults[kind];
         let id = faults.len() as u32 + 1;
         let span = &spans[kind][zone];
-        let duration_ns = duration(span, left_ns, &mut seed.stream("fault", u64::from(id)));
-        faults.push(fault(kind, spec, span, id, (start_ns, duration_ns), seed, nodes)?);
+        let duration_ns = spans::duration(span, left_ns, &mut seed.stream("fault", u64::from(id)));
+        let drawn = fault(spec, span, id, (start_ns, duration_ns), stage);
+        faults.push(drawn.map_err(|error| DrawError::Target {
+            index: kind,
+            kind: spec.kind.name(),
+            error,
+        })?);
         let gap_ns = draw::between_ns(
             &mut stream,
             interval_ns / 2,
@@ -205,30 +203,30 @@ fn lay_out(
     Ok(faults)
 }
 
-fn fault(
-    index: usize,
+/// A fault with its target drawn.
+pub(crate) fn fault(
     spec: &FaultSpec,
     span: &Span,
     id: u32,
     (start_ns, duration_ns): (u64, u64),
-    seed: Seed,
-    nodes: &[String],
-) -> Result<Fault, DrawError> {
-    let mut stream = seed.stream("fault-target", u64::from(id));
+    stage: &Stage<'_>,
+) -> Result<Fault, TargetError> {
+    let mut stream = stage.seed.stream("fault-target", u64::from(id));
     let target = spec.targets[draw::index(&mut stream, spec.targets.len())].clone();
-    let resolved = match target {
-        Target::Primaries => None,
-        _ => Some(
-            target::resolve(&target, spec.one_way, &spec.kind, nodes, None, &mut stream)
-                .map_err(|error| DrawError::Target { index, kind: spec.kind.name(), error })?,
-        ),
+    let aim = Aim::of_spec(spec, &target);
+    let resolved = match aim.is_late() {
+        true => None,
+        false => Some(target::resolve(&aim, stage.field, None, &mut stream)?),
     };
     Ok(Fault {
         id,
         kind: spec.kind.clone(),
         target,
+        scope: spec.scope.clone(),
         one_way: spec.one_way,
         port: spec.port.clone(),
+        package: None,
+        optional: spec.optional,
         start_ns,
         duration_ns,
         boundary: span.boundary.clone(),
@@ -237,7 +235,7 @@ fn fault(
 }
 
 /// What can be said of a fault of the spec without drawing.
-fn check(index: usize, spec: &FaultSpec, seed: Seed, nodes: &[String]) -> Result<(), DrawError> {
+fn check(index: usize, spec: &FaultSpec, stage: &Stage<'_>) -> Result<(), DrawError> {
     let kind = spec.kind.name();
     let problem = |problem: String| Err(DrawError::Fault { index, kind, problem });
     if spec.targets.is_empty() {
@@ -252,101 +250,44 @@ fn check(index: usize, spec: &FaultSpec, seed: Seed, nodes: &[String]) -> Result
     if spec.duration_ms.is_some() && (spec.boundary.is_some() || !spec.zones.is_empty()) {
         return problem("`duration_ms` and `boundary` or `zones` exclude each other".into());
     }
-    let process = spec.kind.plane() == fuzz_dist_core::fault::Plane::Process;
-    if process && spec.one_way {
+    let links = spec.kind.info().subject == Subject::Links;
+    if !links && spec.one_way {
         return problem("`one_way` is for faults of links".into());
     }
-    if process && spec.port.is_some() {
+    if !links && spec.port.is_some() {
         return problem("`port` is for faults of links".into());
     }
     for target in spec.targets.iter().filter(|target| **target != Target::Primaries) {
-        let mut stream = seed.stream("fault-check", 0);
-        target::resolve(target, spec.one_way, &spec.kind, nodes, None, &mut stream)
+        let mut stream = stage.seed.stream("fault-check", 0);
+        target::resolve(&Aim::of_spec(spec, target), stage.field, None, &mut stream)
             .map_err(|error| DrawError::Target { index, kind, error })?;
     }
     Ok(())
 }
 
-/// The boundary that a kind of fault is about when the spec names none.
-fn default_boundary(kind: &FaultKind) -> Option<&'static str> {
-    match kind {
-        FaultKind::Fin | FaultKind::Rst | FaultKind::Kill | FaultKind::Restart => None,
-        _ => Some("net-tick"),
-    }
-}
-
-fn spans_of(
+/// The spans of a fault of the spec, each of which the main phase has room for.
+fn spans_that_fit(
     index: usize,
     spec: &FaultSpec,
-    boundaries: &Boundaries,
-    have_ns: u64,
+    stage: &Stage<'_>,
 ) -> Result<Vec<Span>, DrawError> {
     let kind = spec.kind.name();
-    let span = |boundary: Option<BoundaryRef>, (shortest, longest): (f64, f64), what: String| {
-        let shortest_ns = ((shortest * NS_PER_MS).ceil() as u64).max(1);
-        if shortest_ns > have_ns {
-            return Err(DrawError::DoesNotFit {
-                index,
-                kind,
-                what,
-                needed_s: shortest / 1e3,
-                have_s: have_ns as f64 / 1e9,
-            });
-        }
-        let longest_ns = (longest * NS_PER_MS).floor() as u64;
-        Ok(Span { boundary, shortest_ns, longest_ns: longest_ns.max(shortest_ns) })
-    };
-    if let Some(fixed_ms) = spec.duration_ms {
-        let fixed = fixed_ms as f64;
-        return Ok(vec![span(None, (fixed, fixed), format!("`duration_ms` {fixed_ms}"))?]);
-    }
-    let Some(name) = spec.boundary.as_deref().or_else(|| default_boundary(&spec.kind)) else {
-        if !spec.zones.is_empty() {
+    let spans = spans::spans_of(spec, stage.boundaries).map_err(|error| match error {
+        SpanError::Boundary(error) => DrawError::Boundary { index, kind, error },
+        SpanError::ZonesOfNothing => {
             let problem = "`zones` need a `boundary`, and this kind has none of its own".into();
-            return Err(DrawError::Fault { index, kind, problem });
+            DrawError::Fault { index, kind, problem }
         }
-        let range = match spec.kind {
-            FaultKind::Fin | FaultKind::Rst => (INSTANT_MS, INSTANT_MS),
-            _ => AWAY_MS,
-        };
-        return Ok(vec![span(None, range, "it".into())?]);
-    };
-    let all = [Zone::CertainlyBelow, Zone::Inside, Zone::CertainlyAbove];
-    let zones = if spec.zones.is_empty() { &all[..] } else { &spec.zones[..] };
-    let zones = zones.iter().map(|zone| {
-        let range = boundaries.range_ms(name, *zone).map_err(|error| DrawError::Boundary {
+    })?;
+    let have_ns = stage.have_ns();
+    match spans.iter().find(|span| span.shortest_ns > have_ns) {
+        None => Ok(spans),
+        Some(long) => Err(DrawError::DoesNotFit {
             index,
             kind,
-            error,
-        })?;
-        let what = format!("a fault {} of {name}", zone.as_str());
-        span(Some(BoundaryRef { name: name.to_owned(), zone: *zone }), range, what)
-    });
-    zones.collect()
-}
-
-/// Three of four near the edge: the sixth of the range next to it; inside, next to either edge.
-fn duration(span: &Span, left_ns: u64, stream: &mut Stream) -> u64 {
-    let (shortest, longest) = (span.shortest_ns, span.longest_ns.min(left_ns));
-    if longest <= shortest {
-        return shortest;
+            what: long.what.clone(),
+            needed_s: long.shortest_ns as f64 / 1e9,
+            have_s: have_ns as f64 / 1e9,
+        }),
     }
-    let near = (longest - shortest) / 6;
-    let anywhere = draw::below(stream, 4) == 0;
-    let low = (shortest, shortest + near);
-    let high = (longest - near, longest);
-    let zone = span.boundary.as_ref().map(|boundary| boundary.zone);
-    let (from, to) = match zone {
-        Some(Zone::CertainlyBelow) if !anywhere => high,
-        Some(Zone::CertainlyAbove) if !anywhere => low,
-        Some(Zone::Inside) if !anywhere => {
-            if draw::below(stream, 2) == 0 {
-                low
-            } else {
-                high
-            }
-        }
-        _ => (shortest, longest),
-    };
-    draw::between_ns(stream, from, to)
 }

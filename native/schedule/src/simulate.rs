@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use fuzz_dist_core::fault::{Fault, FaultSchedule};
+use fuzz_dist_core::fault::{Availability, Era, Fault, FaultKind, FaultSchedule};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::{Op, OpType, Process, Sym, Value};
@@ -14,9 +14,9 @@ use fuzz_dist_core::{Op, OpType, Process, Sym, Value};
 use crate::boundaries::{Boundaries, BoundaryError};
 use crate::compile::{Env, compile};
 use crate::expr::ExprError;
-use crate::faults::{self, DrawError};
+use crate::faults::{self, DrawError, Stage};
 use crate::interpreter::{Interpreter, Next};
-use crate::target;
+use crate::target::{self, Field};
 use crate::validate::{ScheduleError, validate};
 use crate::workload::{self, Plan, WorkloadError};
 
@@ -31,6 +31,8 @@ pub struct SimulateOptions {
     pub schedule: Option<FaultSchedule>,
     /// Only faults, no operations.
     pub faults_only: bool,
+    /// What can be had here; everything unless told.
+    pub available: fn(&FaultKind) -> Availability,
 }
 
 impl Default for SimulateOptions {
@@ -40,6 +42,7 @@ impl Default for SimulateOptions {
             records_max: None,
             schedule: None,
             faults_only: false,
+            available: |_| Availability::Real,
         }
     }
 }
@@ -78,11 +81,21 @@ pub enum SimulateError {
 }
 
 /// Draws the fault schedule of a spec from its own boundaries, as a run does from those of live nodes.
-pub fn draw_from_spec(spec: &Spec, seed: Seed) -> Result<FaultSchedule, SimulateError> {
+pub fn draw_from_spec(
+    spec: &Spec,
+    seed: Seed,
+    available: &dyn Fn(&FaultKind) -> Availability,
+) -> Result<FaultSchedule, SimulateError> {
     let boundaries = Boundaries::from_spec(spec)?;
-    let (main_ns, warm_up_ns) = (to_ns(spec.time_limit_s), to_ns(spec.warm_up_s));
-    let nodes = spec.nodes.names();
-    Ok(faults::draw(&spec.nemesis, &boundaries, seed, &nodes, main_ns, warm_up_ns)?)
+    let stage = Stage {
+        boundaries: &boundaries,
+        seed,
+        field: &Field::of(spec),
+        main_phase_ns: to_ns(spec.time_limit_s),
+        warm_up_ns: to_ns(spec.warm_up_s),
+        available,
+    };
+    Ok(faults::draw(&spec.nemesis, &stage)?)
 }
 
 /// Simulates a run and keeps its records.
@@ -115,11 +128,9 @@ pub fn simulate_into(
     let plan = workload::plan(spec)?;
     let nodes = spec.nodes.names();
     let schedule = match &options.schedule {
-        None => draw_from_spec(spec, seed)?,
+        None => draw_from_spec(spec, seed, &options.available)?,
         Some(schedule) => {
-            let ports: Vec<String> =
-                spec.cluster.ports.iter().map(|port| port.name.clone()).collect();
-            validate(schedule, &nodes, &ports)?;
+            validate(schedule, spec)?;
             schedule.clone()
         }
     };
@@ -279,26 +290,33 @@ fn pop_if<T>(queue: &mut VecDeque<T>, passes: impl Fn(&T) -> bool) -> Option<T> 
     if passes(queue.front()?) { queue.pop_front() } else { None }
 }
 
-/// Starts and heals of all faults, by time.
+/// Eras, and starts and heals of all faults, by time.
 fn fault_records(schedule: &FaultSchedule) -> VecDeque<Op> {
-    let mut records: Vec<Op> = schedule
-        .faults
-        .iter()
-        .flat_map(|fault| {
-            let op = |time_ns: u64, f: &str, value: Value| {
-                let (process, f) = (Process::nemesis(), Sym::new(f));
-                let time_ns = i64::try_from(time_ns).unwrap_or(i64::MAX);
-                Op::new(time_ns, process, OpType::Info, f, value)
-            };
-            let end_ns = fault.start_ns.saturating_add(fault.duration_ns);
-            [
-                op(fault.start_ns, "fault-start", start_value(fault)),
-                op(end_ns, "fault-healed", Value::map(id_and_kind(fault))),
-            ]
-        })
-        .collect();
+    let op = |time_ns: u64, f: &str, value: Value| {
+        let (process, f) = (Process::nemesis(), Sym::new(f));
+        let time_ns = i64::try_from(time_ns).unwrap_or(i64::MAX);
+        Op::new(time_ns, process, OpType::Info, f, value)
+    };
+    let eras = schedule.eras.iter().enumerate();
+    let mut records: Vec<Op> =
+        eras.map(|(i, era)| op(era.start_ns, "era", era_value(i, era))).collect();
+    for fault in &schedule.faults {
+        let end_ns = fault.start_ns.saturating_add(fault.duration_ns);
+        records.push(op(fault.start_ns, "fault-start", start_value(fault)));
+        records.push(op(end_ns, "fault-healed", Value::map(id_and_kind(fault))));
+    }
     records.sort_by_key(|op| op.time_ns);
     records.into()
+}
+
+/// The value of an `:era` record (`doc/history.md`).
+pub fn era_value(index: usize, era: &Era) -> Value {
+    let packages = era.packages.iter().map(|name| Value::str(name.as_str()));
+    Value::map([
+        (Value::sym("number"), Value::Int(index as i64 + 1)),
+        (Value::sym("packages"), Value::list(packages.collect::<Vec<_>>())),
+        (Value::sym("duration-ms"), Value::Float(era.duration_ns as f64 / 1e6)),
+    ])
 }
 
 fn id_and_kind(fault: &Fault) -> Vec<(Value, Value)> {
@@ -312,6 +330,7 @@ fn id_and_kind(fault: &Fault) -> Vec<(Value, Value)> {
 pub fn start_value(fault: &Fault) -> Value {
     let mut pairs = id_and_kind(fault);
     let mut put = |key: &str, value: Value| pairs.push((Value::sym(key), value));
+    put("plane", Value::sym(fault.kind.plane().as_str()));
     put("target", Value::sym(target::name(&fault.target)));
     put("start-ms", Value::Float(fault.start_ns as f64 / 1e6));
     put("duration-ms", Value::Float(fault.duration_ns as f64 / 1e6));
@@ -322,6 +341,11 @@ pub fn start_value(fault: &Fault) -> Value {
             let links = resolved.links.iter();
             let pairs = links.map(|link| Value::list(vec![text(&link.from), text(&link.to)]));
             put("links", Value::list(pairs.collect::<Vec<_>>()));
+        }
+    }
+    for (key, text) in [("scope", &fault.scope), ("package", &fault.package)] {
+        if let Some(text) = text {
+            put(key, Value::str(text.as_str()));
         }
     }
     if let Some(port) = &fault.port {

@@ -5,12 +5,15 @@
 //! most five nodes, a stochastic construction above (Kingsbury's note: exact rings exist for 4, 5, 6 and
 //! 8 nodes, but not for 7). For three nodes one link is cut: each end sees itself and the third, the third
 //! sees all, and no two majorities are the same.
+//!
+//! A scope keeps a target to the nodes of a role. A scope of two roles, `api-storage`, is about the links between
+//! them: the target chooses nodes of the first, and they are cut from all of the second.
 
 use std::collections::BTreeSet;
 
-use fuzz_dist_core::fault::{FaultKind, Link, Plane, Resolved, Target};
+use fuzz_dist_core::fault::{Fault, FaultKind, Link, LinkFault, Resolved, Subject, Target};
 use fuzz_dist_core::seed::Stream;
-use fuzz_dist_core::spec::suggest;
+use fuzz_dist_core::spec::{FaultSpec, Roles, Spec, suggest};
 
 use crate::draw;
 
@@ -65,6 +68,22 @@ pub enum TargetError {
     /// An empty list.
     #[error("target `{0}` lists nothing")]
     Empty(&'static str),
+    /// A scope names a role that there is not.
+    #[error("unknown role `{role}`{hint}")]
+    UnknownRole {
+        /// The role.
+        role: String,
+        /// What would be right.
+        hint: String,
+    },
+    /// A scope of two roles for something else than links between two groups.
+    #[error("scope `{scope}`: {problem}")]
+    Scope {
+        /// As it was written.
+        scope: String,
+        /// Why it does not fit.
+        problem: String,
+    },
     /// A link from a node to itself.
     #[error("link from `{0}` to itself")]
     SelfLink(String),
@@ -86,22 +105,125 @@ pub fn name(target: &Target) -> &'static str {
     }
 }
 
-/// Resolves a target: nodes for process faults, directed links (and the first component's nodes) for
-/// link faults. `primaries` is what the test names when the fault starts. `half-open` is one-way by
-/// nature: both ends of a link cannot each be the only one to see a close.
+/// The nodes of a test and what they are for.
+#[derive(Debug, Clone, Default)]
+pub struct Field {
+    /// All of them, in order.
+    pub nodes: Vec<String>,
+    /// The nodes of each role.
+    pub roles: Roles,
+}
+
+impl Field {
+    /// Those of a spec.
+    pub fn of(spec: &Spec) -> Field {
+        Field { nodes: spec.nodes.names(), roles: spec.roles.clone() }
+    }
+
+    /// The nodes of a role, in the order of all nodes.
+    pub fn of_role(&self, role: &str) -> Result<Vec<String>, TargetError> {
+        match self.roles.get(role) {
+            Some(members) => Ok(in_order(&self.nodes, members)),
+            None => {
+                let hint = match self.roles.is_empty() {
+                    true => ": [roles] defines none".to_owned(),
+                    false => suggest::clause(role, self.roles.keys().map(String::as_str)),
+                };
+                Err(TargetError::UnknownRole { role: role.to_owned(), hint })
+            }
+        }
+    }
+}
+
+/// What a fault aims at, before it is known whom it meets.
+#[derive(Debug, Clone, Copy)]
+pub struct Aim<'a> {
+    /// The target.
+    pub target: &'a Target,
+    /// The role or roles that it is kept to.
+    pub scope: Option<&'a str>,
+    /// Only one direction of each link.
+    pub one_way: bool,
+    /// The kind of fault.
+    pub kind: &'a FaultKind,
+}
+
+impl<'a> Aim<'a> {
+    /// That of a fault of a schedule.
+    pub fn of(fault: &'a Fault) -> Aim<'a> {
+        let Fault { target, scope, one_way, kind, .. } = fault;
+        Aim { target, scope: scope.as_deref(), one_way: *one_way, kind }
+    }
+
+    /// That of a fault of a spec with one of its targets.
+    pub fn of_spec(spec: &'a FaultSpec, target: &'a Target) -> Aim<'a> {
+        let FaultSpec { scope, one_way, kind, .. } = spec;
+        Aim { target, scope: scope.as_deref(), one_way: *one_way, kind }
+    }
+
+    /// Whether it is known only when the fault starts whom it meets.
+    pub fn is_late(&self) -> bool {
+        *self.target == Target::Primaries || self.kind.info().subject == Subject::Cluster
+    }
+}
+
+/// Resolves a target: nodes for faults of nodes, directed links (and the first component's nodes) for
+/// faults of links, nothing for those of the cluster. `primaries` is what the test names when the fault
+/// starts. `half-open` is one-way by nature: both ends of a link cannot each be the only one to see a
+/// close.
 pub fn resolve(
-    target: &Target,
-    one_way: bool,
-    kind: &FaultKind,
-    nodes: &[String],
+    aim: &Aim<'_>,
+    field: &Field,
     primaries: Option<&[String]>,
     stream: &mut Stream,
 ) -> Result<Resolved, TargetError> {
-    let one_way = one_way || matches!(kind, FaultKind::HalfOpen);
-    match kind.plane() {
-        Plane::Process => resolve_nodes(target, kind, nodes, primaries, stream),
-        Plane::Link => resolve_links(target, one_way, kind, nodes, primaries, stream),
+    let Aim { target, kind, .. } = *aim;
+    let one_way = aim.one_way || *kind == FaultKind::Link(LinkFault::HalfOpen);
+    let subject = kind.info().subject;
+    let Some(scope) = aim.scope else {
+        let nodes = &field.nodes;
+        return match subject {
+            Subject::Nodes => resolve_nodes(target, kind, nodes, primaries, stream),
+            Subject::Links => resolve_links(target, one_way, kind, nodes, primaries, stream),
+            Subject::Cluster => Ok(Resolved::default()),
+        };
+    };
+    let mut groups = Vec::new();
+    for role in scope.split('-') {
+        groups.push(field.of_role(role)?);
     }
+    // Whoever is primary of another role is none of this one.
+    let within: Option<Vec<String>> = primaries.map(|all| in_order(&groups[0], all));
+    let within = within.as_deref();
+    match (groups.as_slice(), subject) {
+        ([nodes], Subject::Nodes) => resolve_nodes(target, kind, nodes, within, stream),
+        ([nodes], Subject::Links) => resolve_links(target, one_way, kind, nodes, within, stream),
+        ([_], Subject::Cluster) => Ok(Resolved::default()),
+        ([from, to], Subject::Links) => {
+            let chosen =
+                resolve_nodes(target, kind, from, within, stream).map_err(|error| match error {
+                    TargetError::NotNodes { target, .. } => {
+                        between_roles(scope, &format!("target `{target}` is about one group"))
+                    }
+                    error => error,
+                })?;
+            let others: Vec<String> =
+                to.iter().filter(|node| !chosen.nodes.contains(node)).cloned().collect();
+            if others.is_empty() {
+                return Err(between_roles(scope, "nobody is left on the other side"));
+            }
+            Ok(Resolved { links: between(&chosen.nodes, &others, one_way), ..chosen })
+        }
+        (_, Subject::Links) => Err(between_roles(scope, "links are between two roles")),
+        _ => {
+            let problem = format!("`{}` happens to nodes: name one role", kind.name());
+            Err(between_roles(scope, &problem))
+        }
+    }
+}
+
+fn between_roles(scope: &str, problem: &str) -> TargetError {
+    TargetError::Scope { scope: scope.to_owned(), problem: problem.to_owned() }
 }
 
 fn resolve_nodes(
@@ -369,6 +491,7 @@ fn grown(count: usize, stream: &mut Stream) -> Vec<Vec<bool>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz_dist_core::fault::{MembershipFault, ProcessFault};
     use fuzz_dist_core::seed::Seed;
 
     fn nodes(count: usize) -> Vec<String> {
@@ -377,7 +500,65 @@ mod tests {
 
     fn cut(target: Target, count: usize, one_way: bool, index: u64) -> Resolved {
         let mut stream = Seed(5).stream("fault-target", index);
-        resolve(&target, one_way, &FaultKind::Hold, &nodes(count), None, &mut stream).unwrap()
+        let kind = LinkFault::HOLD.into();
+        aimed(&target, one_way, &kind, count, None, &mut stream).unwrap()
+    }
+
+    fn aimed(
+        target: &Target,
+        one_way: bool,
+        kind: &FaultKind,
+        count: usize,
+        primaries: Option<&[String]>,
+        stream: &mut Stream,
+    ) -> Result<Resolved, TargetError> {
+        let field = Field { nodes: nodes(count), roles: Roles::new() };
+        resolve(&Aim { target, scope: None, one_way, kind }, &field, primaries, stream)
+    }
+
+    fn roles() -> Field {
+        let of = |from: usize, to: usize| nodes(to).split_off(from - 1);
+        let roles = [("api".to_owned(), of(1, 2)), ("storage".to_owned(), of(3, 5))];
+        Field { nodes: nodes(6), roles: Roles::from(roles) }
+    }
+
+    fn scoped(target: &Target, scope: &str, kind: &FaultKind) -> Result<Resolved, TargetError> {
+        let mut stream = Seed(5).stream("fault-target", 0);
+        let aim = Aim { target, scope: Some(scope), one_way: false, kind };
+        resolve(&aim, &roles(), Some(&["n1".into(), "n4".into()]), &mut stream)
+    }
+
+    #[test]
+    fn a_scope_keeps_a_fault_to_the_nodes_of_a_role() {
+        let (kill, hold) = (ProcessFault::Kill.into(), LinkFault::HOLD.into());
+        assert_eq!(scoped(&Target::All, "storage", &kill).unwrap().nodes, ["n3", "n4", "n5"]);
+        assert_eq!(scoped(&Target::Primaries, "storage", &kill).unwrap().nodes, ["n4"]);
+        let inside = scoped(&Target::One, "storage", &hold).unwrap();
+        assert_eq!(inside.links.len(), 4);
+        let storage = |node: &String| ["n3", "n4", "n5"].contains(&node.as_str());
+        assert!(inside.links.iter().all(|link| storage(&link.from) && storage(&link.to)));
+        let across = scoped(&Target::All, "api-storage", &hold).unwrap();
+        assert_eq!(across.links.len(), 2 * 3 * 2);
+        assert!(across.links.iter().all(|link| storage(&link.from) != storage(&link.to)));
+        for (target, scope, kind, wanted) in [
+            (Target::One, "storag", &kill, "unknown role `storag`; did you mean `storage`?"),
+            (Target::One, "api-storage", &kill, "`kill` happens to nodes: name one role"),
+            (Target::Ring, "api-storage", &hold, "target `ring` is about one group"),
+            (Target::Ring, "api", &hold, "needs at least 3 nodes"),
+            (Target::All, "api-api", &hold, "nobody is left on the other side"),
+        ] {
+            let error = scoped(&target, scope, kind).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{scope}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_change_of_membership_aims_at_nobody_yet() {
+        let change = MembershipFault::Change.into();
+        let aim = Aim { target: &Target::One, scope: None, one_way: false, kind: &change };
+        assert!(aim.is_late());
+        let mut stream = Seed(5).stream("fault-target", 0);
+        assert_eq!(resolve(&aim, &roles(), None, &mut stream), Ok(Resolved::default()));
     }
 
     /// Whom a node can hear, itself included.
@@ -437,17 +618,11 @@ mod tests {
     fn primaries_are_cut_from_everyone() {
         let mut stream = Seed(5).stream("fault-target", 0);
         let primaries = ["n2".to_owned()];
-        let resolved = resolve(
-            &Target::Primaries,
-            false,
-            &FaultKind::Hold,
-            &nodes(3),
-            Some(&primaries),
-            &mut stream,
-        );
+        let hold = LinkFault::HOLD.into();
+        let resolved = aimed(&Target::Primaries, false, &hold, 3, Some(&primaries), &mut stream);
         assert_eq!(resolved.unwrap().links.len(), 4);
-        let unknown =
-            resolve(&Target::Primaries, false, &FaultKind::Kill, &nodes(3), None, &mut stream);
+        let kill = ProcessFault::Kill.into();
+        let unknown = aimed(&Target::Primaries, false, &kill, 3, None, &mut stream);
         assert_eq!(unknown, Err(TargetError::PrimariesUnknown));
     }
 
@@ -455,24 +630,24 @@ mod tests {
     fn what_does_not_fit_is_told() {
         let mut stream = Seed(5).stream("fault-target", 0);
         let mut of = |target: Target, kind: FaultKind, count: usize| {
-            resolve(&target, false, &kind, &nodes(count), None, &mut stream)
-                .unwrap_err()
-                .to_string()
+            aimed(&target, false, &kind, count, None, &mut stream).unwrap_err().to_string()
         };
         let named = Target::Named(vec!["n11".into()]);
-        assert!(of(named, FaultKind::Hold, 3).contains("unknown node `n11`; did you mean `n1`?"));
-        assert!(of(Target::Minority, FaultKind::Hold, 2).contains("at least 3 nodes"));
-        assert!(of(Target::Ring, FaultKind::Kill, 3).contains("is about links"));
+        assert!(
+            of(named, LinkFault::HOLD.into(), 3).contains("unknown node `n11`; did you mean `n1`?")
+        );
+        assert!(of(Target::Minority, LinkFault::HOLD.into(), 2).contains("at least 3 nodes"));
+        assert!(of(Target::Ring, ProcessFault::Kill.into(), 3).contains("is about links"));
         let loop_link = Target::Links(vec![("n1".into(), "n1".into())]);
-        assert!(of(loop_link, FaultKind::Hold, 3).contains("to itself"));
-        assert!(of(Target::Named(nodes(3)), FaultKind::Hold, 3).contains("no link to cut"));
+        assert!(of(loop_link, LinkFault::HOLD.into(), 3).contains("to itself"));
+        assert!(of(Target::Named(nodes(3)), LinkFault::HOLD.into(), 3).contains("no link to cut"));
     }
 
     #[test]
     fn half_open_has_one_direction() {
         let mut stream = Seed(5).stream("fault-target", 0);
-        let kind = FaultKind::HalfOpen;
-        let resolved = resolve(&Target::One, false, &kind, &nodes(3), None, &mut stream).unwrap();
+        let kind = LinkFault::HalfOpen.into();
+        let resolved = aimed(&Target::One, false, &kind, 3, None, &mut stream).unwrap();
         assert_eq!(resolved.links.len(), 2);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use fuzz_dist_core::fault::{Fault, FaultSchedule, Plane, Resolved, Target};
+use fuzz_dist_core::fault::{Fault, FaultSchedule, Resolved, Subject};
 use fuzz_dist_core::seed::Seed;
-use fuzz_dist_core::spec::suggest;
+use fuzz_dist_core::spec::{Spec, suggest};
 
 use crate::faults::SCHEDULE_VERSION;
-use crate::target::{self, TargetError};
+use crate::target::{self, Aim, Field, TargetError};
 
 /// Ten years: more is a slip of units.
 const TIME_NS_MAX: u64 = 315_360_000_000_000_000;
@@ -30,13 +30,10 @@ pub enum ScheduleError {
     },
 }
 
-/// Checks version, ids, times, nodes, links and ports. `nodes` and `ports` are those of the spec that the
-/// schedule is to run with.
-pub fn validate(
-    schedule: &FaultSchedule,
-    nodes: &[String],
-    ports: &[String],
-) -> Result<(), ScheduleError> {
+/// Checks version, ids, times, parameters, nodes, links and ports against the spec that the schedule is to run
+/// with.
+pub fn validate(schedule: &FaultSchedule, spec: &Spec) -> Result<(), ScheduleError> {
+    let field = Field::of(spec);
     if schedule.version != SCHEDULE_VERSION {
         return Err(ScheduleError::Version(schedule.version));
     }
@@ -48,10 +45,13 @@ pub fn validate(
             return Err(error("another fault has the same `id`".into()));
         }
         check_times(fault).map_err(error)?;
-        check_port(fault, ports).map_err(error)?;
-        check_target(fault, nodes).map_err(|e| error(e.to_string()))?;
+        if let Some((key, problem)) = fault.kind.objections().into_iter().next() {
+            return Err(error(format!("`{key}`: {problem}")));
+        }
+        check_port(fault, spec).map_err(error)?;
+        check_target(fault, &field).map_err(|e| error(e.to_string()))?;
         if let Some(resolved) = &fault.resolved {
-            check_resolved(fault, resolved, nodes).map_err(error)?;
+            check_resolved(fault, resolved, &field.nodes).map_err(error)?;
         }
     }
     Ok(())
@@ -67,25 +67,31 @@ fn check_times(fault: &Fault) -> Result<(), String> {
     }
 }
 
-fn check_port(fault: &Fault, ports: &[String]) -> Result<(), String> {
+fn check_port(fault: &Fault, spec: &Spec) -> Result<(), String> {
     let Some(port) = &fault.port else { return Ok(()) };
-    if fault.kind.plane() == Plane::Process {
+    let kind = fault.kind.info();
+    if kind.subject != Subject::Links {
         return Err("`port` is for faults of links".into());
     }
-    if ports.contains(port) {
+    if !kind.port {
+        return Err("`port`: this is about the distribution only".into());
+    }
+    let mut known = spec.cluster.ports.iter().map(|port| port.name.as_str());
+    if known.clone().any(|name| name == port) {
         return Ok(());
     }
-    let hint = suggest::clause(port, ports.iter().map(String::as_str));
+    let hint = suggest::clause(port, &mut known);
     Err(format!("unknown port `{port}`{hint}"))
 }
 
-fn check_target(fault: &Fault, nodes: &[String]) -> Result<(), TargetError> {
-    if fault.target == Target::Primaries {
+fn check_target(fault: &Fault, field: &Field) -> Result<(), TargetError> {
+    let aim = Aim::of(fault);
+    if aim.is_late() {
         return Ok(());
     }
     // Whether it fits does not depend on the draw.
     let mut stream = Seed(0).stream("fault-check", 0);
-    target::resolve(&fault.target, fault.one_way, &fault.kind, nodes, None, &mut stream).map(drop)
+    target::resolve(&aim, field, None, &mut stream).map(drop)
 }
 
 fn check_resolved(fault: &Fault, resolved: &Resolved, nodes: &[String]) -> Result<(), String> {
@@ -96,14 +102,14 @@ fn check_resolved(fault: &Fault, resolved: &Resolved, nodes: &[String]) -> Resul
     if let Some(link) = resolved.links.iter().find(|link| link.from == link.to) {
         return Err(TargetError::SelfLink(link.from.clone()).to_string());
     }
-    match fault.kind.plane() {
-        Plane::Link if resolved.links.is_empty() => {
+    match fault.kind.info().subject {
+        Subject::Links if resolved.links.is_empty() => {
             Err("`resolved` names no links; leave it out to have the target drawn".into())
         }
-        Plane::Process if resolved.nodes.is_empty() => {
+        Subject::Nodes if resolved.nodes.is_empty() => {
             Err("`resolved` names no nodes; leave it out to have the target drawn".into())
         }
-        Plane::Process if !resolved.links.is_empty() => {
+        Subject::Nodes if !resolved.links.is_empty() => {
             Err("`resolved` names links, but this happens to nodes".into())
         }
         _ => Ok(()),

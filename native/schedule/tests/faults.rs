@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fuzz_dist_core::fault::{Fault, FaultSchedule, Target, Zone};
+use fuzz_dist_core::fault::{Availability, Fault, FaultSchedule, Target, Zone};
 use fuzz_dist_core::seed::Seed;
-use fuzz_dist_core::spec::{FaultSpec, NemesisSpec};
-use fuzz_dist_schedule::{Boundaries, LiveBoundaries, faults, validate};
+use fuzz_dist_core::spec::{FaultSpec, NemesisSpec, Nodes, PortSpec, Roles, Spec};
+use fuzz_dist_schedule::{Boundaries, DrawError, Field, LiveBoundaries, Stage, faults, validate};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
@@ -43,8 +43,32 @@ fn every_kind() -> Json {
 }
 
 fn drawn(nemesis: &NemesisSpec, seed: u64, main_s: u64) -> FaultSchedule {
-    faults::draw(nemesis, &boundaries(4.0, 4), Seed(seed), &nodes(5), main_s * SECOND, SECOND)
-        .unwrap()
+    draw(nemesis, &boundaries(4.0, 4), seed, 5, main_s).unwrap()
+}
+
+fn draw(
+    nemesis: &NemesisSpec,
+    boundaries: &Boundaries,
+    seed: u64,
+    count: usize,
+    main_s: u64,
+) -> Result<FaultSchedule, DrawError> {
+    let stage = Stage {
+        boundaries,
+        seed: Seed(seed),
+        field: &Field { nodes: nodes(count), roles: Roles::new() },
+        main_phase_ns: main_s * SECOND,
+        warm_up_ns: SECOND,
+        available: &|_| Availability::Real,
+    };
+    faults::draw(nemesis, &stage)
+}
+
+/// A spec with so many nodes and a port.
+fn spec(count: usize) -> Spec {
+    let mut spec = Spec { nodes: Nodes::Names(nodes(count)), ..Spec::default() };
+    spec.cluster.ports = vec![PortSpec { name: "amqp".into() }];
+    spec
 }
 
 fn end_ns(fault: &Fault) -> u64 {
@@ -90,7 +114,7 @@ fn most_durations_are_near_an_edge() {
 #[test]
 fn a_schedule_survives_json_and_is_valid() {
     let schedule = drawn(&nemesis(every_kind(), 2.0, false), 4, 120);
-    validate(&schedule, &nodes(5), &[]).unwrap();
+    validate(&schedule, &spec(5)).unwrap();
     let text = serde_json::to_string(&schedule).unwrap();
     let back: FaultSchedule = serde_json::from_str(&text).unwrap();
     assert_eq!(schedule, back);
@@ -112,9 +136,7 @@ fn what_cannot_be_drawn_is_told() {
     let error = |list: Json, ticktime_s: f64, intensity: u32, count: usize| {
         let nemesis = nemesis(list, 5.0, false);
         let edges = boundaries(ticktime_s, intensity);
-        faults::draw(&nemesis, &edges, Seed(1), &nodes(count), 20 * SECOND, SECOND)
-            .unwrap_err()
-            .to_string()
+        draw(&nemesis, &edges, 1, count, 20).unwrap_err().to_string()
     };
     let long = error(json!([{"kind": "fin"}, {"kind": "hold"}]), 60.0, 4, 3);
     assert!(long.contains("faults[1] (hold)") && long.contains("inside of net-tick"), "{long}");
@@ -144,7 +166,7 @@ fn an_edited_schedule_that_cannot_run_is_refused() {
     let error = |edit: &dyn Fn(&mut FaultSchedule)| {
         let mut schedule = good.clone();
         edit(&mut schedule);
-        validate(&schedule, &nodes(5), &["amqp".to_owned()]).unwrap_err().to_string()
+        validate(&schedule, &spec(5)).unwrap_err().to_string()
     };
     assert!(error(&|s| s.version = 2).contains("version 2"));
     assert!(error(&|s| s.faults[0].duration_ns = 0).contains("`duration_ns` is 0"));
@@ -193,7 +215,7 @@ proptest! {
             prop_assert!(overlap || end_ns(&pair[0]) < pair[1].start_ns);
             prop_assert!(pair[0].start_ns < pair[1].start_ns);
         }
-        prop_assert!(validate(&schedule, &nodes(5), &[]).is_ok());
+        prop_assert!(validate(&schedule, &spec(5)).is_ok());
         prop_assert_eq!(schedule, drawn(&nemesis, seed, main_s));
     }
 }

@@ -1,14 +1,17 @@
 //! `fuzz_dist doctor`: what this machine has and lacks for running tests, found by trying.
 //!
-//! Required is what every run needs; without the rest some kinds of test are not possible. Nothing is
-//! installed or changed.
+//! Required is what every run needs; without the rest some kinds of test are not possible. Every fault of every
+//! plane is told with whether it can be had. Nothing is installed or changed.
 
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use fuzz_dist_core::fault::{Availability, Plane};
+use fuzz_dist_runner::nemesis::planes::{self, Offer};
 use serde::Serialize;
 
 use crate::args::DoctorArgs;
@@ -44,6 +47,8 @@ struct Diagnosis {
     ok: bool,
     version: &'static str,
     findings: Vec<Finding>,
+    /// Every fault of every plane.
+    faults: Vec<Offer>,
 }
 
 /// Prints the findings; the exit code is 254 when something required is missing.
@@ -51,7 +56,8 @@ pub fn run(args: &DoctorArgs) -> Result<u8, CliError> {
     let findings =
         vec![linux(), erlang(), elixir(), client_library(), loopback(), open_files(), processors()];
     let ok = findings.iter().all(|finding| finding.ok || !finding.required);
-    let diagnosis = Diagnosis { ok, version: env!("CARGO_PKG_VERSION"), findings };
+    let faults = planes::catalogue();
+    let diagnosis = Diagnosis { ok, version: env!("CARGO_PKG_VERSION"), findings, faults };
     if args.json {
         output::json(&diagnosis)?;
     } else {
@@ -67,11 +73,35 @@ pub fn run(args: &DoctorArgs) -> Result<u8, CliError> {
                     writeln!(out, "      {:<16} → {advice}", "")?;
                 }
             }
+            write_faults(out, &diagnosis.faults)?;
             let verdict = if ok { "ready to run tests" } else { "not ready: see MISS above" };
             writeln!(out, "{verdict}")
         })?;
     }
     Ok(if ok { 0 } else { crate::EXIT_INPUT })
+}
+
+/// A line for each plane and way in which faults of it can be had.
+fn write_faults(out: &mut dyn Write, offers: &[Offer]) -> io::Result<()> {
+    writeln!(out, "faults, by plane:")?;
+    for plane in Plane::ALL {
+        let mut ways: Vec<(String, Vec<&str>)> = Vec::new();
+        for offer in offers.iter().filter(|offer| offer.plane == *plane) {
+            let way = match &offer.availability {
+                Availability::Real => "real".to_owned(),
+                Availability::Emulated(how) => format!("emulated ({how})"),
+                Availability::Unavailable(reason) => format!("unavailable ({reason})"),
+            };
+            match ways.iter_mut().find(|(known, _)| *known == way) {
+                Some((_, kinds)) => kinds.push(offer.kind),
+                None => ways.push((way, vec![offer.kind])),
+            }
+        }
+        for (way, kinds) in ways {
+            writeln!(out, "      {:<16} {way}: {}", plane.as_str(), kinds.join(", "))?;
+        }
+    }
+    Ok(())
 }
 
 fn finding(

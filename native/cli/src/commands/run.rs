@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use fuzz_dist_core::fault::FaultSchedule;
 use fuzz_dist_core::seed::Seed;
-use fuzz_dist_core::spec::{self, Spec};
+use fuzz_dist_core::spec::{self, NemesisSpec, Spec, suggest};
 use fuzz_dist_runner::{Reporter, RunRequest};
+use fuzz_dist_schedule::packages;
 
 use crate::args::{Overrides, RunArgs, RunOutput};
 use crate::commands::{outcome, schedule_file};
 use crate::output::{self, CliError};
 use crate::terminal::Terminal;
+
+/// The word for no faults at all.
+const NO_FAULTS: &str = "none";
 
 /// Runs the test of a spec file.
 pub fn run(args: &RunArgs, no_color: bool) -> Result<u8, CliError> {
@@ -62,10 +66,39 @@ fn apply(spec: &mut Spec, overrides: &Overrides) -> Result<bool, CliError> {
     if let Some(rate) = overrides.rate {
         spec.rate = Some(rate);
     }
-    if let Some(profile) = &overrides.nemesis {
-        spec.nemesis = spec::load_profile(profile).map_err(CliError::input)?;
+    if let Some(given) = &overrides.nemesis {
+        replace_faults(&mut spec.nemesis, given)?;
     }
     Ok(before != *spec)
+}
+
+/// Takes the faults of a profile or of packages. With packages what else the spec says of the nemesis (its
+/// interval, its boundaries) stays.
+fn replace_faults(nemesis: &mut NemesisSpec, given: &Path) -> Result<(), CliError> {
+    let words: Vec<&str> = given.to_str().unwrap_or_default().split(',').map(str::trim).collect();
+    let packages = match words.as_slice() {
+        [NO_FAULTS] => Vec::new(),
+        words if words.iter().all(|word| packages::is_known(word)) => {
+            words.iter().map(|word| (*word).to_owned()).collect()
+        }
+        // A list, or a word without a dot and a slash, is not meant as a file.
+        words if !given.exists() && (words.len() > 1 || !words[0].contains(['.', '/'])) => {
+            let unknown = words.iter().find(|word| !packages::is_known(word)).unwrap_or(&"");
+            let name = unknown.split(':').next().unwrap_or_default();
+            let mut known: Vec<&str> = packages::ALL.iter().map(|package| package.name).collect();
+            known.extend([packages::EVERY, NO_FAULTS]);
+            let hint = suggest::hint(name, &known);
+            return Err(CliError::Input(format!(
+                "--nemesis: neither a profile nor a package: `{name}`; {hint}"
+            )));
+        }
+        _ => {
+            *nemesis = spec::load_profile(given).map_err(CliError::input)?;
+            return Ok(());
+        }
+    };
+    (nemesis.faults, nemesis.schedule, nemesis.packages) = (Vec::new(), None, packages);
+    Ok(())
 }
 
 /// Runs a resolved test and tells how it ended.

@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use fuzz_dist_core::Op;
-use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::fault::{Availability, FaultKind, FaultSchedule};
 use fuzz_dist_core::interop::write_jsonl_op;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
+use fuzz_dist_runner::nemesis::planes;
 use fuzz_dist_schedule::SimulateOptions;
 use fuzz_dist_schedule::simulate::{draw_from_spec, simulate_into};
 use serde_json::{Value as Json, json};
@@ -26,18 +27,29 @@ pub fn run(args: &ScheduleArgs) -> Result<u8, CliError> {
     if args.faults_only {
         let schedule = match given {
             Some(schedule) => schedule,
-            None => draw_from_spec(&spec, seed).map_err(|error| refused(args, error))?,
+            None => {
+                draw_from_spec(&spec, seed, &available).map_err(|error| refused(args, error))?
+            }
         };
         output::json(&schedule)?;
         return Ok(0);
     }
-    let options =
-        SimulateOptions { records_max: args.limit, schedule: given, ..SimulateOptions::default() };
+    let options = SimulateOptions {
+        records_max: args.limit,
+        schedule: given,
+        available,
+        ..SimulateOptions::default()
+    };
     if args.json {
         as_json(args, &spec, seed, &options)
     } else {
         as_text(args, &spec, seed, &options)
     }
+}
+
+/// As a run on this machine would see it.
+fn available(kind: &FaultKind) -> Availability {
+    planes::availability(kind, None)
 }
 
 fn refused(args: &ScheduleArgs, error: impl ToString) -> CliError {

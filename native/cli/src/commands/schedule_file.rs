@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
-use fuzz_dist_core::fault::{BoundaryRef, Fault, FaultKind, FaultSchedule, Resolved, Target, Zone};
+use fuzz_dist_core::fault::{
+    BoundaryRef, Fault, FaultKind, FaultSchedule, LinkFault, Plane, Resolved, Target, Zone,
+};
 use fuzz_dist_core::spec::{Spec, suggest};
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -29,9 +31,7 @@ pub fn load(file: &Path, spec: &Spec) -> Result<FaultSchedule, CliError> {
         return Err(refused(format!("is longer than {} MiB: no schedule", BYTES_MAX >> 20)));
     }
     let schedule = parse(&bytes).map_err(refused)?;
-    let ports: Vec<String> = spec.cluster.ports.iter().map(|port| port.name.clone()).collect();
-    fuzz_dist_schedule::validate(&schedule, &spec.nodes.names(), &ports)
-        .map_err(|error| refused(error.to_string()))?;
+    fuzz_dist_schedule::validate(&schedule, spec).map_err(|error| refused(error.to_string()))?;
     Ok(schedule)
 }
 
@@ -67,11 +67,10 @@ fn parse(bytes: &[u8]) -> Result<FaultSchedule, String> {
 fn check_keys(fault: &Json) -> Result<(), String> {
     let Some(fault) = fault.as_object() else { return Err(": must be an object".into()) };
     let kind = fault.get("kind").and_then(Json::as_str).unwrap_or_default();
-    if !FaultKind::NAMES.contains(&kind) {
-        let hint = suggest::hint(kind, &FaultKind::NAMES);
-        return Err(format!(".kind: unknown kind `{kind}`; {hint}"));
-    }
-    let known = known_keys(kind);
+    let plane = fault.get("plane").and_then(Json::as_str).and_then(Plane::named);
+    let (_, kind) = FaultKind::find(kind, plane).map_err(|error| format!(".kind: {error}"))?;
+    let mut known = known_keys();
+    known.extend(kind.keys.iter().map(|key| key.name.to_owned()));
     for name in fault.keys() {
         if !known.contains(name) {
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -81,28 +80,29 @@ fn check_keys(fault: &Json) -> Result<(), String> {
     Ok(())
 }
 
-/// The keys that a fault of this kind may have: those that one with everything set is written with.
-fn known_keys(kind: &str) -> BTreeSet<String> {
-    let kind = match kind {
-        "delay" => FaultKind::Delay { latency_ms: 1, jitter_ms: 1 },
-        "throttle" => FaultKind::Throttle { bytes_per_s: 1 },
-        _ => FaultKind::Hold,
-    };
+/// The keys that a fault of any kind may have: those that one with everything set is written with.
+fn known_keys() -> BTreeSet<String> {
+    let text = || Some(String::new());
     let full = Fault {
         id: 1,
-        kind,
+        kind: LinkFault::HOLD.into(),
         target: Target::One,
+        scope: text(),
         one_way: true,
-        port: Some(String::new()),
+        port: text(),
+        package: text(),
+        optional: true,
         start_ns: 0,
         duration_ns: 1,
         boundary: Some(BoundaryRef { name: String::new(), zone: Zone::Inside }),
         resolved: Some(Resolved::default()),
     };
-    match serde_json::to_value(full) {
+    let mut known: BTreeSet<String> = match serde_json::to_value(full) {
         Ok(Json::Object(object)) => object.keys().cloned().collect(),
         _ => BTreeSet::new(),
-    }
+    };
+    known.insert("plane".into());
+    known
 }
 
 #[cfg(test)]

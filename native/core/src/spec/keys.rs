@@ -4,7 +4,7 @@
 //! unknown keys are compared with (serde cannot: a flattened enum hides them, an untagged one only says
 //! that nothing matched) and what `doc/spec.md` is checked against. Tests compare it with the types.
 
-use crate::fault::{FaultKind, Zone};
+use crate::fault::{FaultKind, Plane, Zone};
 
 /// What a key's value looks like.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,8 @@ pub enum Shape {
     Count,
     /// A whole number that fits into 64 bits.
     Integer,
+    /// A whole number that fits into 64 bits, with a sign.
+    Signed,
     /// A number.
     Number,
     /// A list of strings.
@@ -27,6 +29,8 @@ pub enum Shape {
     TextTable,
     /// A table of numbers.
     NumberTable,
+    /// A table of lists of strings.
+    TextsTable,
     /// A table of anything.
     Options,
     /// Anything.
@@ -39,8 +43,12 @@ pub enum Shape {
     Targets,
     /// A list of zones.
     Zones,
+    /// The name of a kind of fault.
+    Kind,
     /// A table with these keys.
     Table(&'static [Key]),
+    /// A table with one of these keys.
+    OneOf(&'static [Key]),
     /// A list of tables with these keys.
     Tables(&'static [Key]),
     /// A list of faults: [`FAULT`] and the keys of the fault's kind.
@@ -67,7 +75,7 @@ impl Key {
     }
 }
 
-const fn key(
+pub(crate) const fn key(
     name: &'static str,
     shape: Shape,
     default: &'static str,
@@ -144,6 +152,12 @@ pub const SPEC: &[Key] = &[
         Shape::Text,
         r#""store""#,
         "Where runs are stored, relative to the working directory.",
+    ),
+    key(
+        "roles",
+        Shape::TextsTable,
+        "{}",
+        "What nodes are for, by name: the nodes of each role. Faults can be kept to a role.",
     ),
     key("cluster", Shape::Table(CLUSTER), "see below", "How nodes are started."),
     key("client", Shape::Table(CLIENT), "required", "What performs the operations."),
@@ -271,6 +285,18 @@ pub const WORKLOAD: &[Key] = &[
 pub const NEMESIS: &[Key] = &[
     key("faults", Shape::Faults, "[]", "The kinds of fault to draw from."),
     key(
+        "packages",
+        Shape::Texts,
+        "[]",
+        "Ready sets of faults, mixed in eras: `partition`, `packet`, `kill`, `pause`, `clock`, `file-corruption`, `membership`, `vm`, or `all`; with a role behind a colon only there (`kill:storage`, `partition:api-storage`).",
+    ),
+    key(
+        "era_s",
+        Shape::Number,
+        "10.0",
+        "Mean length of an era; it is longer when the first fault of each of its packages needs it.",
+    ),
+    key(
         "interval_s",
         Shape::Number,
         "5.0",
@@ -293,11 +319,12 @@ pub const NEMESIS: &[Key] = &[
 
 /// `[[nemesis.faults]]`, whatever its kind.
 pub const FAULT: &[Key] = &[
+    key("kind", Shape::Kind, "required", "What to do; the tables of kinds are below."),
     key(
-        "kind",
-        Shape::Choice(&FaultKind::NAMES),
-        "required",
-        "What to do; the table of kinds is below.",
+        "plane",
+        Shape::Choice(Plane::NAMES),
+        "the first that has the kind",
+        "Which way to do it, for a kind that several planes have.",
     ),
     key(
         "targets",
@@ -311,11 +338,17 @@ pub const FAULT: &[Key] = &[
         "false",
         "Link faults only: only the direction from the first component to the second.",
     ),
+    key(
+        "scope",
+        Shape::Text,
+        "all nodes",
+        "A role: targets are drawn among its nodes. Two roles, as `api-storage`, for faults of links: those between some nodes of the first and all of the second.",
+    ),
     key("port", Shape::Text, "the distribution", "Link faults only: a name of `cluster.ports`."),
     key(
         "boundary",
         Shape::Text,
-        r#"`net-tick` for link faults and pauses"#,
+        "that of the kind",
         "What durations are drawn around: `net-tick`, `net-setup`, `op-timeout`, or a name of `nemesis.boundaries`.",
     ),
     key(
@@ -326,34 +359,17 @@ pub const FAULT: &[Key] = &[
     ),
     key("duration_ms", Shape::Integer, "drawn", "A fixed duration instead of a boundary."),
     key("weight", Shape::Count, "1", "How often it is drawn against the others."),
-];
-
-/// Of `delay`.
-const DELAY: &[Key] = &[
-    key("latency_ms", Shape::Integer, "required", "`delay`: added to each direction."),
     key(
-        "jitter_ms",
-        Shape::Integer,
-        "0",
-        "`delay`: up to this much more for each chunk, order kept.",
+        "optional",
+        Shape::Boolean,
+        "false",
+        "Whether a run goes on without it where `fuzz_dist doctor` says that it cannot be had.",
     ),
 ];
 
-/// Of `throttle`.
-const THROTTLE: &[Key] = &[key(
-    "bytes_per_s",
-    Shape::Integer,
-    "required",
-    "`throttle`: the rate of each directed link.",
-)];
-
 /// Keys that belong to one kind of fault.
-pub fn of_kind(kind: &str) -> &'static [Key] {
-    match kind {
-        "delay" => DELAY,
-        "throttle" => THROTTLE,
-        _ => &[],
-    }
+pub fn of_kind(kind: &str, plane: Option<Plane>) -> &'static [Key] {
+    FaultKind::find(kind, plane).map_or(&[], |(_, kind)| kind.keys)
 }
 
 /// `[[checkers]]`.
@@ -369,12 +385,14 @@ impl Shape {
             Shape::Text => "string",
             Shape::Choice(_) => "string",
             Shape::Boolean => "boolean",
-            Shape::Count | Shape::Integer => "whole number",
+            Shape::Kind => "string",
+            Shape::Count | Shape::Integer | Shape::Signed => "whole number",
             Shape::Number => "number",
             Shape::Texts => "list of strings",
             Shape::TextTable => "table of strings",
             Shape::NumberTable => "table of numbers",
-            Shape::Options => "table",
+            Shape::TextsTable => "table of lists",
+            Shape::Options | Shape::OneOf(_) => "table",
             Shape::Any => "anything",
             Shape::Nodes => "whole number or list of strings",
             Shape::Concurrency => "whole number or string",

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::fault::{FaultKind, Plane, Target};
+use crate::fault::{FaultKind, Subject, Target};
 
 use super::emit::has_null;
 use super::error::{Problem, SpecError};
@@ -46,6 +46,7 @@ pub(super) fn problems(spec: &Spec) -> Vec<Wrong> {
     let mut check = Check::default();
     check.general(spec);
     let names = check.nodes(spec);
+    check.roles(spec, &names);
     check.cluster(spec);
     check.client(spec);
     check.workload(spec);
@@ -97,7 +98,7 @@ impl Check {
         self.seconds("warm_up_s", spec.warm_up_s, true);
         self.seconds("recovery_s", spec.recovery_s, true);
         self.require(
-            spec.nemesis.faults.is_empty()
+            spec.nemesis.is_empty()
                 || spec.warm_up_s < spec.time_limit_s
                 || spec.time_limit_s <= 0.0,
             "warm_up_s",
@@ -238,6 +239,7 @@ impl Check {
     fn nemesis(&mut self, spec: &Spec, nodes: &[String]) {
         let nemesis = &spec.nemesis;
         self.seconds("nemesis.interval_s", nemesis.interval_s, true);
+        self.seconds("nemesis.era_s", nemesis.era_s, false);
         for (name, edge_ms) in &nemesis.boundaries {
             let key = format!("nemesis.boundaries.{name}");
             self.require(*edge_ms > 0.0 && *edge_ms <= SECONDS_MAX * 1e3, &key, || {
@@ -257,25 +259,21 @@ impl Check {
 
     fn fault(&mut self, key: &str, fault: &FaultSpec, spec: &Spec, nodes: &[String]) {
         let kind = fault.kind.name();
-        let link = fault.kind.plane() == Plane::Link;
-        match fault.kind {
-            FaultKind::Throttle { bytes_per_s: 0 } => self.wrong(
-                format!("{key}.bytes_per_s"),
-                "0 bytes a second: use the kind `hold` to let nothing pass",
-            ),
-            FaultKind::Delay { latency_ms: 0, jitter_ms: 0 } => {
-                self.wrong(format!("{key}.latency_ms"), "a delay of 0 ms without jitter is none");
-            }
-            _ => {}
+        let links = fault.kind.info().subject == Subject::Links;
+        for (parameter, problem) in fault.kind.objections() {
+            self.wrong(format!("{key}.{parameter}"), problem);
         }
         self.require(!fault.targets.is_empty(), &format!("{key}.targets"), || {
             "is empty: name at least one target".into()
         });
         for (i, target) in fault.targets.iter().enumerate() {
-            self.target(&format!("{key}.targets[{i}]"), target, kind, link, nodes);
+            self.target(&format!("{key}.targets[{i}]"), target, kind, links, nodes);
         }
-        self.require(link || !fault.one_way, &format!("{key}.one_way"), || {
-            format!("`{kind}` stops a process, which has no direction")
+        if let Some(scope) = &fault.scope {
+            self.scope(&format!("{key}.scope"), scope, kind, links, spec);
+        }
+        self.require(links || !fault.one_way, &format!("{key}.one_way"), || {
+            format!("`{kind}` happens to nodes, which have no direction")
         });
         if let Some(port) = &fault.port {
             self.port(&format!("{key}.port"), port, fault, spec);
@@ -286,7 +284,45 @@ impl Check {
         });
     }
 
-    fn target(&mut self, key: &str, target: &Target, kind: &str, link: bool, nodes: &[String]) {
+    fn roles(&mut self, spec: &Spec, nodes: &[String]) {
+        let known: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        for (role, members) in &spec.roles {
+            let key = format!("roles.{role}");
+            self.require(is_short_name(role), &key, || {
+                format!("role {role:?}: must be 1 to 40 of `a-z`, `0-9` and `_`")
+            });
+            self.require(!members.is_empty(), &key, || "names no node".into());
+            for (i, node) in members.iter().enumerate() {
+                self.require(
+                    known.is_empty() || known.contains(&node.as_str()),
+                    &format!("{key}[{i}]"),
+                    || format!("unknown node `{node}`; {}", suggest::hint(node, &known)),
+                );
+            }
+        }
+    }
+
+    /// A role, or two of them.
+    fn scope(&mut self, key: &str, scope: &str, kind: &str, links: bool, spec: &Spec) {
+        let known: Vec<&str> = spec.roles.keys().map(String::as_str).collect();
+        for role in scope.split('-') {
+            let message = match known.as_slice() {
+                [] => format!("unknown role `{role}`: [roles] defines none"),
+                _ => format!("unknown role `{role}`; {}", suggest::hint(role, &known)),
+            };
+            self.require(known.contains(&role), key, || message);
+        }
+        let roles = scope.split('-').count();
+        self.require(roles == 1 || (roles == 2 && links), key, || {
+            if links {
+                format!("{roles} roles: links are within one or between two")
+            } else {
+                format!("`{kind}` happens to nodes: name one role, not links between two")
+            }
+        });
+    }
+
+    fn target(&mut self, key: &str, target: &Target, kind: &str, links: bool, nodes: &[String]) {
         let known: Vec<&str> = nodes.iter().map(String::as_str).collect();
         let node = |check: &mut Check, key: String, name: &str| {
             // Without nodes there is a problem already, and every name would be unknown.
@@ -303,14 +339,12 @@ impl Check {
                     node(self, format!("{key}.named[{i}]"), name);
                 }
             }
-            Target::Links(links) => {
-                self.require(link, key, || {
-                    format!("`{kind}` stops processes, which are nodes and not links")
-                });
-                self.require(!links.is_empty(), &format!("{key}.links"), || {
+            Target::Links(pairs) => {
+                self.require(links, key, || format!("`{kind}` happens to nodes and not to links"));
+                self.require(!pairs.is_empty(), &format!("{key}.links"), || {
                     "is empty: name at least one link".into()
                 });
-                for (i, (from, to)) in links.iter().enumerate() {
+                for (i, (from, to)) in pairs.iter().enumerate() {
                     node(self, format!("{key}.links[{i}][0]"), from);
                     node(self, format!("{key}.links[{i}][1]"), to);
                     self.require(from != to, &format!("{key}.links[{i}]"), || {
@@ -332,10 +366,14 @@ impl Check {
     fn port(&mut self, key: &str, port: &str, fault: &FaultSpec, spec: &Spec) {
         let kind = fault.kind.name();
         let known: Vec<&str> = spec.cluster.ports.iter().map(|port| port.name.as_str()).collect();
-        if fault.kind.plane() != Plane::Link {
-            self.wrong(key, format!("`{kind}` stops a process, not the traffic of a port"));
-        } else if matches!(fault.kind, FaultKind::TicksOnly | FaultKind::NoTicks) {
-            self.wrong(key, format!("`{kind}`: only the distribution has ticks"));
+        let ticks = matches!(&fault.kind, FaultKind::Link(link) if link.needs_distribution());
+        if fault.kind.info().subject != Subject::Links {
+            self.wrong(key, format!("`{kind}` happens to nodes, not to the traffic of a port"));
+        } else if ticks {
+            self.wrong(key, format!("`{kind}`: only the distribution has ticks and messages"));
+        } else if !fault.kind.info().port {
+            let plane = fault.kind.plane();
+            self.wrong(key, format!("`{kind}` of the {plane} plane is about the distribution"));
         } else if known.is_empty() {
             self.wrong(key, format!("unknown port `{port}`: [[cluster.ports]] defines none"));
         } else if !known.contains(&port) {

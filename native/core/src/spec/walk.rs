@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Key, Shape};
 use super::suggest;
+use crate::fault::{FaultKind, Plane};
 
 /// A problem at a place in the text.
 #[derive(Debug)]
@@ -100,12 +101,14 @@ impl Walk {
             Shape::Integer => {
                 self.integer(value, path, u64::MAX);
             }
+            Shape::Signed => self.signed(value, path),
             Shape::Number => self.number(value, path),
             Shape::Texts => self.texts(value, path),
             Shape::TextTable => self.each(value, path, |walk, item, path| {
                 walk.text(item, path);
             }),
             Shape::NumberTable => self.each(value, path, Walk::number),
+            Shape::TextsTable => self.each(value, path, Walk::texts),
             Shape::Options => self.each(value, path, Walk::any),
             Shape::Any => self.any(value, path),
             Shape::Nodes if matches!(value.get_ref(), DeValue::Array(_)) => self.texts(value, path),
@@ -128,6 +131,11 @@ impl Walk {
                     walk.problem(item.span(), path, format!("unknown zone `{text}`; {hint}"));
                 }
             }),
+            // What it is depends on the plane: `fault` looks at both.
+            Shape::Kind => {
+                self.text(value, path);
+            }
+            Shape::OneOf(known) => self.one_of(value, known, path),
             Shape::Table(known) => match value.get_ref() {
                 DeValue::Table(table) => self.table(table, known, path, &value.span()),
                 _ => self.wrong_shape(value, path, &format!("must be a table: [{path}]")),
@@ -157,12 +165,35 @@ impl Walk {
         let DeValue::Table(table) = item.get_ref() else {
             return self.wrong_shape(item, path, "must be a table: { kind = \"hold\", … }");
         };
-        let kind = table
-            .iter()
-            .find(|(name, _)| name.get_ref() == "kind")
-            .and_then(|(_, value)| value.get_ref().as_str())
-            .unwrap_or_default();
-        self.table_of(table, &[keys::FAULT, keys::of_kind(kind)], path, &item.span());
+        let text = |wanted: &str| {
+            let mut entries = table.iter();
+            let (_, value) = entries.find(|(name, _)| name.get_ref() == wanted)?;
+            Some((value.get_ref().as_str()?, value.span()))
+        };
+        // A plane that there is not is told by its own key.
+        let plane = text("plane").and_then(|(name, _)| Plane::named(name));
+        let mut of_kind: &[Key] = &[];
+        if let Some((name, span)) = text("kind") {
+            match FaultKind::find(name, plane) {
+                Ok((_, kind)) => of_kind = kind.keys,
+                Err(error) => self.problem(span, &join(path, "kind"), error.to_string()),
+            }
+        }
+        self.table_of(table, &[keys::FAULT, of_kind], path, &item.span());
+    }
+
+    /// A table that says one thing in one of several ways.
+    fn one_of(&mut self, value: &Item<'_>, known: &[Key], path: &str) {
+        let ways = || known.iter().map(|key| key.name).collect::<Vec<_>>().join(", ");
+        let DeValue::Table(table) = value.get_ref() else {
+            let wanted = format!("must be a table with one of {}", ways());
+            return self.wrong_shape(value, path, &wanted);
+        };
+        self.table(table, known, path, &value.span());
+        if table.len() != 1 {
+            let message = format!("must have exactly one of {}, not {}", ways(), table.len());
+            self.problem(value.span(), path, message);
+        }
     }
 
     fn target(&mut self, item: &Item<'_>, path: &str) {
@@ -243,6 +274,16 @@ impl Walk {
                 path,
                 format!("{number} is out of range: a whole number from 0 to {max}"),
             ),
+        }
+    }
+
+    fn signed(&mut self, value: &Item<'_>, path: &str) {
+        let DeValue::Integer(number) = value.get_ref() else {
+            return self.wrong_shape(value, path, "must be a whole number");
+        };
+        if i64::from_str_radix(number.as_str(), number.radix()).is_err() {
+            let message = format!("{number} is out of range: a whole number of 64 bits");
+            self.problem(value.span(), path, message);
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use fuzz_dist_core::clock::monotonic_ns;
-use fuzz_dist_core::fault::{FaultKind, Link};
+use fuzz_dist_core::fault::{Link, LinkFault};
 use fuzz_dist_core::sync::lock;
 
 use super::protocol::{
@@ -185,7 +185,7 @@ impl PlaneClient {
         fault: FaultId,
         links: &[Link],
         port: Option<&str>,
-        kind: &FaultKind,
+        kind: &LinkFault,
         at: Option<u64>,
     ) -> Result<Applied, PlaneError> {
         let command = Command::Apply {

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use fuzz_dist_core::fault::FaultKind;
+use fuzz_dist_core::fault::LinkFault;
 
 use super::protocol::LinkCounts;
 
@@ -14,7 +14,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Whether the effect of `kind` shows between two readings of the counters, and in which words.
 /// `proxy_port` is where the source of the link connects.
 pub fn judge(
-    kind: &FaultKind,
+    kind: &LinkFault,
     before: &LinkCounts,
     now: &LinkCounts,
     proxy_port: u16,
@@ -25,7 +25,7 @@ pub fn judge(
     let closed = now.closed_by_fault - before.closed_by_fault;
     let postponed = now.postponed - before.postponed;
     match kind {
-        FaultKind::Hold => {
+        LinkFault::Hold { .. } => {
             let stopped = now.open > 0 || now.attempts_waiting > 0;
             let text = format!(
                 "{passed} bytes passed, {} held, {} connections open, {} attempts waiting",
@@ -33,36 +33,37 @@ pub fn judge(
             );
             (passed == 0 && stopped, text)
         }
-        FaultKind::TicksOnly => {
+        LinkFault::TicksOnly => {
             // A frame that was half written when the fault began is completed.
             let text =
                 format!("{ticks} ticks and {frames} frames passed, {} bytes held", now.bytes_held);
             (frames <= 1 && now.open > 0 && (ticks > 0 || now.bytes_held > 0), text)
         }
-        FaultKind::NoTicks => {
+        LinkFault::NoTicks => {
             let dropped = now.ticks_dropped - before.ticks_dropped;
             let text = format!("{dropped} ticks dropped, {ticks} passed, {frames} frames passed");
             (dropped > 0 && ticks == 0, text)
         }
-        FaultKind::Delay { .. } => (postponed > 0, format!("{postponed} pieces delayed")),
-        FaultKind::Throttle { .. } => {
+        LinkFault::Delay { .. } => (postponed > 0, format!("{postponed} pieces delayed")),
+        LinkFault::Throttle { .. } => {
             (postponed > 0, format!("{postponed} waits, {passed} bytes passed"))
         }
-        FaultKind::Fin | FaultKind::Rst => (closed > 0, format!("{closed} connections closed")),
-        FaultKind::HalfOpen => {
+        LinkFault::Fin | LinkFault::Rst => (closed > 0, format!("{closed} connections closed")),
+        LinkFault::HalfOpen => {
             let silent = now.bytes_discarded - before.bytes_discarded;
             let ends = now.half_opened - before.half_opened;
             let text = format!("{ends} connections closed at one end, {silent} bytes vanished");
             (ends > 0, text)
         }
-        FaultKind::RefuseConnect => {
+        LinkFault::RefuseConnect => {
             let (refused, text) = probe(proxy_port);
             let lookups = now.lookups_refused - before.lookups_refused;
             (refused, format!("{text}; the source asked for the port {lookups} times since"))
         }
-        FaultKind::Kill | FaultKind::Pause | FaultKind::Restart => {
-            (false, "not a fault of links".into())
-        }
+        LinkFault::ForgedTicks
+        | LinkFault::BlackholeConnect
+        | LinkFault::DropMessages { .. }
+        | LinkFault::DelayMessages { .. } => (false, "not built".into()),
     }
 }
 
@@ -84,7 +85,7 @@ mod tests {
     #[test]
     fn a_hold_is_seen_when_something_was_stopped() {
         let before = LinkCounts { bytes_passed: 10, open: 1, ..LinkCounts::default() };
-        let judge = |now: LinkCounts| judge(&FaultKind::Hold, &before, &now, 0).0;
+        let judge = |now: LinkCounts| judge(&LinkFault::HOLD, &before, &now, 0).0;
         assert!(judge(LinkCounts { bytes_held: 4, ..before }));
         assert!(!judge(LinkCounts { bytes_passed: 11, ..before }), "a byte passed");
         assert!(!judge(LinkCounts { open: 0, ..before }), "there was nothing to stop");
@@ -95,10 +96,10 @@ mod tests {
     fn ticks_tell_the_gray_faults_apart() {
         let before = LinkCounts { open: 1, ..LinkCounts::default() };
         let ticks = LinkCounts { ticks_passed: 2, ..before };
-        assert!(judge(&FaultKind::TicksOnly, &before, &ticks, 0).0);
-        assert!(!judge(&FaultKind::NoTicks, &before, &ticks, 0).0);
+        assert!(judge(&LinkFault::TicksOnly, &before, &ticks, 0).0);
+        assert!(!judge(&LinkFault::NoTicks, &before, &ticks, 0).0);
         let dropped = LinkCounts { ticks_dropped: 2, frames_passed: 9, ..before };
-        assert!(!judge(&FaultKind::TicksOnly, &before, &dropped, 0).0);
-        assert!(judge(&FaultKind::NoTicks, &before, &dropped, 0).0);
+        assert!(!judge(&LinkFault::TicksOnly, &before, &dropped, 0).0);
+        assert!(judge(&LinkFault::NoTicks, &before, &dropped, 0).0);
     }
 }

@@ -7,7 +7,7 @@
 //! connections pass; refusal
 //! concerns the listener.
 
-use fuzz_dist_core::fault::FaultKind;
+use fuzz_dist_core::fault::{Distribution, LinkFault, PlaneFault};
 
 use super::protocol::FaultId;
 
@@ -39,31 +39,31 @@ pub struct Delay {
 
 impl Policy {
     /// The policy of these faults together.
-    pub fn of<'a>(faults: impl IntoIterator<Item = &'a FaultKind>) -> Policy {
+    pub fn of<'a>(faults: impl IntoIterator<Item = &'a LinkFault>) -> Policy {
         let mut policy = Policy::default();
         for fault in faults {
             match *fault {
-                FaultKind::Hold => policy.hold = true,
-                FaultKind::TicksOnly => policy.hold_data = true,
-                FaultKind::NoTicks => policy.drop_ticks = true,
-                FaultKind::RefuseConnect => policy.refuse = true,
-                FaultKind::Throttle { bytes_per_s } => {
+                LinkFault::Hold { .. } => policy.hold = true,
+                LinkFault::TicksOnly => policy.hold_data = true,
+                LinkFault::NoTicks => policy.drop_ticks = true,
+                LinkFault::RefuseConnect => policy.refuse = true,
+                LinkFault::Throttle { bytes_per_s } => {
                     let rate = policy.bytes_per_s.map_or(bytes_per_s, |r| r.min(bytes_per_s));
                     policy.bytes_per_s = Some(rate.max(1));
                 }
-                FaultKind::Delay { latency_ms, jitter_ms } => {
+                LinkFault::Delay { latency_ms, jitter_ms, .. } => {
                     let delay = Delay {
                         latency_ns: latency_ms.saturating_mul(1_000_000),
                         jitter_ns: jitter_ms.saturating_mul(1_000_000),
                     };
                     policy.delay = policy.delay.max(Some(delay));
                 }
-                FaultKind::Fin
-                | FaultKind::Rst
-                | FaultKind::HalfOpen
-                | FaultKind::Kill
-                | FaultKind::Pause
-                | FaultKind::Restart => {}
+                LinkFault::Fin | LinkFault::Rst | LinkFault::HalfOpen => {}
+                // Refused by `objection`.
+                LinkFault::ForgedTicks
+                | LinkFault::BlackholeConnect
+                | LinkFault::DropMessages { .. }
+                | LinkFault::DelayMessages { .. } => {}
             }
         }
         policy
@@ -92,29 +92,43 @@ pub enum Action {
 
 impl Action {
     /// The action of a fault, if it has one.
-    pub fn of(fault: &FaultKind) -> Option<Action> {
+    pub fn of(fault: &LinkFault) -> Option<Action> {
         match fault {
-            FaultKind::Fin => Some(Action::Fin),
-            FaultKind::Rst => Some(Action::Rst),
-            FaultKind::HalfOpen => Some(Action::HalfOpen),
+            LinkFault::Fin => Some(Action::Fin),
+            LinkFault::Rst => Some(Action::Rst),
+            LinkFault::HalfOpen => Some(Action::HalfOpen),
             _ => None,
         }
     }
 }
 
+/// What of this kind the plane cannot do; `None` when it can do it.
+pub fn not_built(kind: &LinkFault) -> Option<&'static str> {
+    match kind {
+        LinkFault::Hold { heal_lag: true } => Some("`heal_lag` is not built"),
+        LinkFault::Delay { distribution, .. } if *distribution != Distribution::Uniform => {
+            Some("jitter that is not uniform is not built")
+        }
+        LinkFault::ForgedTicks
+        | LinkFault::BlackholeConnect
+        | LinkFault::DropMessages { .. }
+        | LinkFault::DelayMessages { .. } => Some("not built"),
+        _ => None,
+    }
+}
+
 /// Why a fault cannot be applied to a channel; `None` when it can.
-pub fn objection(fault: FaultId, kind: &FaultKind, port: Option<&str>) -> Option<String> {
+pub fn objection(fault: FaultId, kind: &LinkFault, port: Option<&str>) -> Option<String> {
+    let name = kind.name();
+    if let Some(reason) = not_built(kind) {
+        return Some(format!("fault {fault}: {name}: {reason}"));
+    }
     match (kind, port) {
-        (FaultKind::Kill | FaultKind::Pause | FaultKind::Restart, _) => Some(format!(
-            "fault {fault}: {} is a fault of processes, not of links; give it to the guard",
-            kind.name()
+        (kind, Some(port)) if kind.needs_distribution() => Some(format!(
+            "fault {fault}: {name} needs the ticks of the distribution, which port {port:?} does \
+             not carry; use hold"
         )),
-        (FaultKind::TicksOnly | FaultKind::NoTicks, Some(port)) => Some(format!(
-            "fault {fault}: {} needs the ticks of the distribution, which port {port:?} does not \
-             carry; use hold",
-            kind.name()
-        )),
-        (FaultKind::Throttle { bytes_per_s: 0 }, _) => {
+        (LinkFault::Throttle { bytes_per_s: 0 }, _) => {
             Some(format!("fault {fault}: throttle with bytes_per_s = 0 passes nothing; use hold"))
         }
         _ => None,
@@ -127,28 +141,30 @@ mod tests {
 
     #[test]
     fn the_strongest_of_each_kind_counts() {
-        let delay = |latency_ms| FaultKind::Delay { latency_ms, jitter_ms: 1 };
-        let throttle = |bytes_per_s| FaultKind::Throttle { bytes_per_s };
+        let delay = |latency_ms| LinkFault::delay(latency_ms, 1);
+        let throttle = |bytes_per_s| LinkFault::Throttle { bytes_per_s };
         let policy = Policy::of(&[delay(5), throttle(100), delay(9), throttle(10), delay(1)]);
         assert_eq!(policy.bytes_per_s, Some(10));
         assert_eq!(policy.delay, Some(Delay { latency_ns: 9_000_000, jitter_ns: 1_000_000 }));
         assert!(!policy.hold && !policy.passes());
-        assert!(Policy::of(&[delay(5), FaultKind::Hold]).hold);
+        assert!(Policy::of(&[delay(5), LinkFault::HOLD]).hold);
     }
 
     #[test]
     fn faults_without_policy_leave_the_link_open() {
-        let all = [FaultKind::Fin, FaultKind::Rst, FaultKind::HalfOpen];
+        let all = [LinkFault::Fin, LinkFault::Rst, LinkFault::HalfOpen];
         assert_eq!(Policy::of(&all), Policy::default());
-        let refuse = Policy::of(&[FaultKind::RefuseConnect]);
+        let refuse = Policy::of(&[LinkFault::RefuseConnect]);
         assert!(refuse.refuse && refuse.passes());
     }
 
     #[test]
     fn what_cannot_be_applied_is_named() {
-        assert!(objection(4, &FaultKind::Kill, None).unwrap().contains("fault 4: kill"));
-        assert!(objection(4, &FaultKind::NoTicks, Some("amqp")).unwrap().contains("amqp"));
-        assert!(objection(4, &FaultKind::NoTicks, None).is_none());
-        assert!(objection(1, &FaultKind::Throttle { bytes_per_s: 0 }, None).is_some());
+        let forged = objection(4, &LinkFault::ForgedTicks, None).unwrap();
+        assert!(forged.contains("fault 4: forged-ticks: not built"), "{forged}");
+        assert!(not_built(&LinkFault::Hold { heal_lag: true }).is_some());
+        assert!(objection(4, &LinkFault::NoTicks, Some("amqp")).unwrap().contains("amqp"));
+        assert!(objection(4, &LinkFault::NoTicks, None).is_none());
+        assert!(objection(1, &LinkFault::Throttle { bytes_per_s: 0 }, None).is_some());
     }
 }

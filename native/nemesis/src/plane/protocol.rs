@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use fuzz_dist_core::fault::{FaultKind, Link};
+use fuzz_dist_core::fault::{Link, LinkFault};
 use serde::{Deserialize, Serialize};
 
 /// Version of this protocol.
@@ -74,7 +74,7 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<String>,
         /// What to do with them.
-        what: FaultKind,
+        what: LinkFault,
         /// When; at once if absent or past.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         at_monotonic_ns: Option<u64>,
@@ -301,7 +301,7 @@ mod tests {
                 fault: 9,
                 links: vec![Link { from: "n1".into(), to: "n2".into() }],
                 port: Some("amqp".into()),
-                what: FaultKind::Delay { latency_ms: 5, jitter_ms: 2 },
+                what: LinkFault::delay(5, 2),
                 at_monotonic_ns: Some(u64::MAX - 1),
             },
         };

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use fuzz_dist_core::clock::monotonic_ns;
-use fuzz_dist_core::fault::{FaultKind, Link};
+use fuzz_dist_core::fault::{Link, LinkFault, PlaneFault};
 use fuzz_dist_core::sync::lock;
 
 use super::DIST_CHANNEL;
@@ -51,7 +51,7 @@ impl fmt::Display for ChannelKey {
 
 struct Channel {
     policy: Policy,
-    faults: Vec<(FaultId, FaultKind)>,
+    faults: Vec<(FaultId, LinkFault)>,
     counters: Arc<Counters>,
     /// Where the source reaches the target.
     proxy: Listener,
@@ -60,7 +60,7 @@ struct Channel {
 }
 
 struct ActiveFault {
-    kind: FaultKind,
+    kind: LinkFault,
     applied_ns: u64,
     channels: Vec<(ChannelKey, LinkCounts)>,
 }
@@ -322,7 +322,7 @@ impl Plane {
         fault: FaultId,
         links: &[Link],
         port: Option<&str>,
-        kind: &FaultKind,
+        kind: &LinkFault,
     ) -> Result<(), String> {
         lock(&self.state).keys(fault, links, port, kind).map(|_| ())
     }
@@ -333,7 +333,7 @@ impl Plane {
         fault: FaultId,
         links: &[Link],
         port: Option<&str>,
-        kind: &FaultKind,
+        kind: &LinkFault,
     ) -> Result<Applied, String> {
         let mut state = lock(&self.state);
         let keys = state.keys(fault, links, port, kind)?;
@@ -476,7 +476,7 @@ impl State {
         fault: FaultId,
         links: &[Link],
         port: Option<&str>,
-        kind: &FaultKind,
+        kind: &LinkFault,
     ) -> Result<Vec<ChannelKey>, String> {
         if let Some(objection) = objection(fault, kind, port) {
             return Err(objection);
@@ -527,7 +527,7 @@ impl State {
         &mut self,
         fault: FaultId,
         key: &ChannelKey,
-        kind: &FaultKind,
+        kind: &LinkFault,
         listeners: &Listeners,
     ) -> io::Result<()> {
         let Some(channel) = self.channels.get_mut(key) else { return Ok(()) };
@@ -544,7 +544,7 @@ impl State {
     }
 
     /// Does to the connections of one channel what the fault does once.
-    fn act(&self, fault: FaultId, key: &ChannelKey, kind: &FaultKind) {
+    fn act(&self, fault: FaultId, key: &ChannelKey, kind: &LinkFault) {
         let Some(channel) = self.channels.get(key) else { return };
         for (connection, _) in channel.flows.values() {
             match Action::of(kind) {

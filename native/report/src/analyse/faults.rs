@@ -31,6 +31,8 @@ pub enum FaultStatus {
     NoEffect,
     /// It could not be applied.
     Failed,
+    /// It cannot be had on the machine of the run, which went on without it.
+    Unavailable,
 }
 
 /// Requested against effective connectivity at one moment: directed pairs that cannot talk.
@@ -163,6 +165,10 @@ impl Collector {
             "fault-failed" => {
                 fault.reason = field(value, "reason");
                 fault.status = FaultStatus::Failed;
+            }
+            "fault-unavailable" => {
+                fault.reason = field(value, "reason");
+                fault.status = FaultStatus::Unavailable;
             }
             "fault-healed" => fault.healed_ns = now,
             "fault-heal-observed" => {

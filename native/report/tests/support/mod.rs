@@ -6,7 +6,8 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use fuzz_dist_core::fault::{
-    BoundaryEdges, BoundaryRef, Fault, FaultKind, FaultSchedule, Link, Resolved, Target, Zone,
+    BoundaryEdges, BoundaryRef, Fault, FaultKind, FaultSchedule, Link, LinkFault, ProcessFault,
+    Resolved, Target, Zone,
 };
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Process, Sym, Value, Verdict};
 use fuzz_dist_report::RunInfo;
@@ -61,13 +62,22 @@ fn links(pairs: &[(&str, &str)]) -> Vec<Link> {
     pairs.iter().flat_map(both).collect()
 }
 
-fn fault(id: u32, kind: FaultKind, target: Target, start_s: f64, length_s: f64) -> Fault {
+fn fault(
+    id: u32,
+    kind: impl Into<FaultKind>,
+    target: Target,
+    start_s: f64,
+    length_s: f64,
+) -> Fault {
     Fault {
         id,
-        kind,
+        kind: kind.into(),
         target,
+        scope: None,
         one_way: false,
         port: None,
+        package: None,
+        optional: false,
         start_ns: (start_s * 1e9) as u64,
         duration_ns: (length_s * 1e9) as u64,
         boundary: None,
@@ -81,13 +91,13 @@ pub fn schedule() -> FaultSchedule {
     let n1_n2 = Resolved { nodes: vec![], links: links(&[("n1", "n2")]) };
     let one = |name: &str| Some(Resolved { nodes: vec![name.into()], links: vec![] });
     let mut faults = vec![
-        fault(1, FaultKind::Hold, Target::Halves, 3.0, 1.7),
-        fault(2, FaultKind::Delay { latency_ms: 80, jitter_ms: 20 }, Target::One, 7.0, 3.0),
-        fault(3, FaultKind::Hold, Target::Halves, 13.0, 6.4),
-        fault(4, FaultKind::Throttle { bytes_per_s: 50_000 }, Target::One, 23.0, 2.0),
-        fault(5, FaultKind::Kill, Target::One, 27.5, 3.0),
-        fault(6, FaultKind::Pause, Target::Named(vec!["n9".into()]), 33.0, 1.0),
-        fault(7, FaultKind::Rst, Target::Ring, 90.0, 1.0),
+        fault(1, LinkFault::HOLD, Target::Halves, 3.0, 1.7),
+        fault(2, LinkFault::delay(80, 20), Target::One, 7.0, 3.0),
+        fault(3, LinkFault::HOLD, Target::Halves, 13.0, 6.4),
+        fault(4, LinkFault::Throttle { bytes_per_s: 50_000 }, Target::One, 23.0, 2.0),
+        fault(5, ProcessFault::Kill, Target::One, 27.5, 3.0),
+        fault(6, ProcessFault::Pause, Target::Named(vec!["n9".into()]), 33.0, 1.0),
+        fault(7, LinkFault::Rst, Target::Ring, 90.0, 1.0),
     ];
     faults[0].boundary = tick(Zone::CertainlyBelow);
     faults[0].resolved = Some(halves.clone());
@@ -107,6 +117,7 @@ pub fn schedule() -> FaultSchedule {
             certainly_above_ms: 5_100.0,
             source: "live node n1".into(),
         }],
+        eras: vec![],
         faults,
     }
 }
@@ -432,7 +443,14 @@ fn result(history: &History) -> CheckResult {
 }
 
 pub fn empty_schedule() -> FaultSchedule {
-    FaultSchedule { version: 1, seed: 1, nodes: vec![], boundaries: vec![], faults: vec![] }
+    FaultSchedule {
+        version: 1,
+        seed: 1,
+        nodes: vec![],
+        boundaries: vec![],
+        eras: vec![],
+        faults: vec![],
+    }
 }
 
 pub fn client(time_ns: u64, process: i64, op_type: OpType, f: &str, value: Value) -> Op {

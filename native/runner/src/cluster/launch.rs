@@ -12,10 +12,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
+use fuzz_dist_core::fault::Plane;
 use fuzz_dist_core::spec::{ClusterSpec, Naming, Placement, Spec};
 use fuzz_dist_nemesis::guard::SpawnRequest;
 
 use super::placeholders::Values;
+use crate::nemesis::planes::{self, NodeStart};
 use crate::request::RunError;
 
 /// The host part of every node name.
@@ -118,6 +120,8 @@ pub(super) struct Launcher {
     pub run: String,
     /// Our own compiled code.
     pub ebin: PathBuf,
+    /// Planes that may have a say in how nodes are started.
+    pub planes: Vec<Plane>,
 }
 
 impl Launcher {
@@ -148,14 +152,32 @@ impl Launcher {
         }
         env.insert("ERL_AFLAGS".into(), self.first_flags(place, &fill)?);
         env.insert("ERL_ZFLAGS".into(), self.last_flags(place, &fill)?);
-        Ok(SpawnRequest {
+        let mut request = SpawnRequest {
             key: place.short.clone(),
             argv,
             env,
             env_remove: FOREIGN_VARIABLES.iter().map(|name| (*name).to_owned()).collect(),
             cwd: Some(place.data_dir()),
             output: place.output(),
-        })
+        };
+        if !place.is_client {
+            self.prepare(place, &mut request)?;
+        }
+        Ok(request)
+    }
+
+    /// What planes change about the start of a node.
+    fn prepare(&self, place: &Place, request: &mut SpawnRequest) -> Result<(), RunError> {
+        let registered = self.planes.iter().filter_map(|plane| planes::registered(*plane));
+        for prepare in registered.filter_map(|registration| registration.prepare) {
+            prepare(&mut NodeStart {
+                spec: &self.spec,
+                node: &place.short,
+                folder: &place.folder,
+                request,
+            })?;
+        }
+        Ok(())
     }
 
     fn command(&self, place: &Place) -> Vec<String> {
@@ -313,6 +335,7 @@ mod tests {
             token: "t".into(),
             run: "r".into(),
             ebin: "/our/ebin".into(),
+            planes: Vec::new(),
         }
     }
 

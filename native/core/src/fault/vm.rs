@@ -1,0 +1,291 @@
+//! Faults inside a node: of its Erlang processes, schedulers, connections and code, by the node agent.
+//!
+//! A process is chosen by a [`Selector`], which the node resolves when the fault starts. Each fault is owned
+//! by a lease process in the node, whose death heals it.
+
+use serde::{Deserialize, Serialize};
+
+use super::kind::{Kind, Lasts, Objection, PlaneFault, Subject};
+use crate::spec::keys::{Key, Shape, key};
+
+/// Which Erlang process of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Selector {
+    /// The one that is registered locally under this name.
+    Registered(String),
+    /// The one that a registry knows: its module and the name, an Erlang term as text.
+    Via(Vec<String>),
+    /// The one that `global` knows under this name, an Erlang term as text; on whatever node it is.
+    Global(String),
+    /// A child of a supervisor: the registered name of the supervisor and the child's id, a term as text.
+    Child(Vec<String>),
+    /// A position in a supervision tree: the name of the root, then the number of a child, from 0, on
+    /// each level.
+    Position(Vec<String>),
+    /// Any process below the supervisor of this name, drawn when the fault starts.
+    Below(String),
+    /// What a resolver says: its name and its argument, as `["ra-leader", "my_server"]`.
+    Resolver(Vec<String>),
+}
+
+impl Selector {
+    /// Its problem, if it cannot mean a process.
+    fn objection(&self) -> Option<String> {
+        let pair = |what: &str, parts: &[String]| match parts {
+            [first, second] if !first.is_empty() && !second.is_empty() => None,
+            _ => Some(format!("must be {what}, two strings")),
+        };
+        match self {
+            Selector::Registered(name) | Selector::Global(name) | Selector::Below(name) => {
+                name.is_empty().then(|| "is empty: name a process".into())
+            }
+            Selector::Via(parts) => pair("the module of a registry and a name", parts),
+            Selector::Child(parts) => pair("the name of a supervisor and the id of a child", parts),
+            Selector::Resolver(parts) => pair("the name of a resolver and its argument", parts),
+            Selector::Position(parts) => {
+                let steps = parts.get(1..).unwrap_or_default();
+                let numbers = steps.iter().all(|step| step.parse::<u32>().is_ok());
+                (steps.is_empty() || !numbers).then(|| {
+                    "must be the name of a supervisor and then numbers of children, from 0, as \
+                     [\"my_sup\", \"0\", \"2\"]"
+                        .into()
+                })
+            }
+        }
+    }
+}
+
+/// What happens inside a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum VmFault {
+    /// `exit(Pid, kill)`.
+    KillProcess {
+        /// Which one.
+        process: Selector,
+    },
+    /// `exit(Pid, Reason)`.
+    ExitProcess {
+        /// Which one.
+        process: Selector,
+        /// `normal`, `shutdown`, `kill` or any other atom.
+        reason: String,
+    },
+    /// `erlang:suspend_process/1`.
+    Suspend {
+        /// Which one.
+        process: Selector,
+    },
+    /// `sys:suspend/1`.
+    SysSuspend {
+        /// Which one.
+        process: Selector,
+    },
+    /// Messages that nobody asked for.
+    Flood {
+        /// Which one.
+        process: Selector,
+        /// How many.
+        messages_per_s: u64,
+    },
+    /// A child is killed more often than its supervisor allows.
+    ExhaustRestarts {
+        /// The supervisor.
+        process: Selector,
+    },
+    /// No scheduler runs anything.
+    StallSchedulers,
+    /// A process with a large heap collects garbage again and again.
+    Garbage {
+        /// Its heap.
+        megabytes: u64,
+    },
+    /// The node gets another cookie: connections stay, new ones are refused.
+    SetCookie {
+        /// The other one.
+        cookie: String,
+    },
+    /// `erlang:disconnect_node/1` of every peer.
+    Disconnect,
+    /// The node reads nothing from its connections: real back-pressure of TCP.
+    Deaf,
+    /// Every dirty scheduler is busy.
+    DirtyBlock,
+    /// Another version of a module is loaded; at the end the first one, and the other is purged.
+    LoadModule {
+        /// The module.
+        module: String,
+        /// Its compiled second version.
+        file: String,
+    },
+}
+
+/// The ways to choose a process.
+const SELECTOR: &[Key] = &[
+    key(
+        "registered",
+        Shape::Text,
+        "none",
+        "The process that is registered locally under this name.",
+    ),
+    key("via", Shape::Texts, "none", "Module of a registry and a name in it, a term as text."),
+    key("global", Shape::Text, "none", "The process that `global` knows under this name."),
+    key("child", Shape::Texts, "none", "Registered name of a supervisor and the id of its child."),
+    key(
+        "position",
+        Shape::Texts,
+        "none",
+        "A supervisor and then the number of a child, from 0, on each level.",
+    ),
+    key(
+        "below",
+        Shape::Text,
+        "none",
+        "Any process below this supervisor, drawn when the fault starts.",
+    ),
+    key(
+        "resolver",
+        Shape::Texts,
+        "none",
+        "A resolver and its argument, as `[\"ra-leader\", \"my_server\"]`.",
+    ),
+];
+
+const PROCESS: Key = key(
+    "process",
+    Shape::OneOf(SELECTOR),
+    "required",
+    "Faults of Erlang processes: which one. `{ registered = \"name\" }`, `{ via = [\"Registry\", \"key\"] }`, `{ global = \"name\" }`, `{ child = [\"my_sup\", \"id\"] }`, `{ position = [\"my_sup\", \"0\"] }`, `{ below = \"my_sup\" }`, `{ resolver = [\"ra-leader\", \"my_server\"] }`.",
+);
+const REASON: Key = key(
+    "reason",
+    Shape::Text,
+    "required",
+    "`exit-process`: `normal`, `shutdown`, `kill` or any other atom.",
+);
+const MESSAGES: Key =
+    key("messages_per_s", Shape::Integer, "required", "`flood`: how many messages.");
+const MEGABYTES: Key =
+    key("megabytes", Shape::Integer, "required", "`garbage`: the size of the heap.");
+const COOKIE: Key = key("cookie", Shape::Text, "required", "`set-cookie`: the other cookie.");
+const MODULE: Key = key("module", Shape::Text, "required", "`load-module`: the module.");
+const FILE: Key = key(
+    "file",
+    Shape::Text,
+    "required",
+    "`load-module`: the compiled second version (`.beam`), relative to the working directory.",
+);
+
+const fn vm(name: &'static str, lasts: Lasts, meaning: &'static str) -> Kind {
+    Kind::new(name, Subject::Nodes, lasts, meaning)
+}
+
+const TICK: Lasts = Lasts::Around("net-tick");
+const CALL: Lasts = Lasts::Around("op-timeout");
+
+impl PlaneFault for VmFault {
+    const KINDS: &'static [Kind] = &[
+        vm("kill-process", Lasts::Instant, "`exit(Pid, kill)`.").with(&[PROCESS]),
+        vm("exit-process", Lasts::Instant, "`exit(Pid, Reason)`.").with(&[PROCESS, REASON]),
+        vm("suspend", CALL, "`erlang:suspend_process`; resumed at the end.").with(&[PROCESS]),
+        vm("sys-suspend", CALL, "`sys:suspend`; resumed at the end.").with(&[PROCESS]),
+        vm("flood", CALL, "Messages that nobody asked for.").with(&[PROCESS, MESSAGES]),
+        vm("exhaust-restarts", Lasts::Instant, "A child is killed until its supervisor gives up.")
+            .with(&[PROCESS]),
+        vm(
+            "stall-schedulers",
+            TICK,
+            "No scheduler runs anything, the operating system's threads live.",
+        ),
+        vm("garbage", CALL, "A process with a large heap collects garbage again and again.")
+            .with(&[MEGABYTES]),
+        vm(
+            "set-cookie",
+            Lasts::Around("net-setup"),
+            "The node has another cookie: connections stay, new ones are refused.",
+        )
+        .with(&[COOKIE]),
+        vm("disconnect", Lasts::Instant, "`erlang:disconnect_node` of every peer."),
+        vm("deaf", TICK, "The node reads nothing from its connections: back-pressure of TCP."),
+        vm("dirty-block", CALL, "Every dirty scheduler is busy."),
+        vm(
+            "load-module",
+            Lasts::Away,
+            "A second version of a module is loaded, at the end the first again.",
+        )
+        .with(&[MODULE, FILE]),
+    ];
+
+    fn name(&self) -> &'static str {
+        match self {
+            VmFault::KillProcess { .. } => "kill-process",
+            VmFault::ExitProcess { .. } => "exit-process",
+            VmFault::Suspend { .. } => "suspend",
+            VmFault::SysSuspend { .. } => "sys-suspend",
+            VmFault::Flood { .. } => "flood",
+            VmFault::ExhaustRestarts { .. } => "exhaust-restarts",
+            VmFault::StallSchedulers => "stall-schedulers",
+            VmFault::Garbage { .. } => "garbage",
+            VmFault::SetCookie { .. } => "set-cookie",
+            VmFault::Disconnect => "disconnect",
+            VmFault::Deaf => "deaf",
+            VmFault::DirtyBlock => "dirty-block",
+            VmFault::LoadModule { .. } => "load-module",
+        }
+    }
+
+    fn samples() -> Vec<VmFault> {
+        let process = Selector::Registered("server".into());
+        vec![
+            VmFault::KillProcess { process: process.clone() },
+            VmFault::ExitProcess {
+                process: Selector::Global("leader".into()),
+                reason: "shutdown".into(),
+            },
+            VmFault::Suspend { process: Selector::Child(vec!["sup".into(), "child".into()]) },
+            VmFault::SysSuspend {
+                process: Selector::Position(vec!["sup".into(), "0".into(), "2".into()]),
+            },
+            VmFault::Flood { process: process.clone(), messages_per_s: 1 },
+            VmFault::ExhaustRestarts { process },
+            VmFault::StallSchedulers,
+            VmFault::Garbage { megabytes: 1 },
+            VmFault::SetCookie { cookie: "another".into() },
+            VmFault::Disconnect,
+            VmFault::Deaf,
+            VmFault::DirtyBlock,
+            VmFault::LoadModule { module: "m".into(), file: "v2/m.beam".into() },
+        ]
+    }
+
+    fn objections(&self) -> Vec<Objection> {
+        let mut wrong = Vec::new();
+        if let VmFault::KillProcess { process }
+        | VmFault::ExitProcess { process, .. }
+        | VmFault::Suspend { process }
+        | VmFault::SysSuspend { process }
+        | VmFault::Flood { process, .. }
+        | VmFault::ExhaustRestarts { process } = self
+        {
+            wrong.extend(process.objection().map(|problem| ("process", problem)));
+        }
+        let empty = |key, text: &String| text.is_empty().then(|| (key, "is empty".to_owned()));
+        match self {
+            VmFault::ExitProcess { reason, .. } => wrong.extend(empty("reason", reason)),
+            VmFault::SetCookie { cookie } => wrong.extend(empty("cookie", cookie)),
+            VmFault::LoadModule { module, file } => {
+                wrong.extend(empty("module", module));
+                wrong.extend(empty("file", file));
+            }
+            VmFault::Flood { messages_per_s: 0, .. } => {
+                wrong.push(("messages_per_s", "0 messages are no flood".into()));
+            }
+            VmFault::Garbage { megabytes: 0 } => {
+                wrong.push(("megabytes", "a heap of 0 MB holds no garbage".into()));
+            }
+            _ => {}
+        }
+        wrong
+    }
+}
