@@ -42,10 +42,13 @@ pub struct Registration {
     pub availability: fn(&FaultKind, Option<&Spec>) -> Availability,
     /// Changes how nodes are started in a run that has faults of this plane: further environment, flags, or
     /// a command around the command.
-    pub prepare: Option<fn(&mut NodeStart<'_>) -> Result<(), RunError>>,
+    pub prepare: Option<Prepare>,
     /// Opens it for a run, when the nodes are up.
     pub open: fn(&Tools) -> Result<Arc<dyn FaultPlane>, RunError>,
 }
+
+/// Changes how a node is started.
+pub type Prepare = fn(&mut NodeStart<'_>) -> Result<(), RunError>;
 
 /// A node that is about to be started, for the first time or again.
 #[derive(Debug)]
