@@ -1,5 +1,8 @@
 //! The carrier between real nodes: it carries what `inet_tcp_dist` carries, in clusters of both kinds.
 
+// Helpers are outside of test functions, which clippy.toml excepts.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use support::{Ground, Node, eventually};

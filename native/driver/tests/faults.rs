@@ -2,6 +2,9 @@
 //!
 //! `net_ticktime` is 4 s here, so that a silent peer is certainly up for 2 s and certainly down after 5.
 
+// Helpers are outside of test functions, which clippy.toml excepts.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::time::{Duration, Instant};

@@ -2,6 +2,9 @@
 //!
 //! A port that carries no distribution gives its owner what it would give the VM, so that framing can be looked at.
 
+// Helpers are outside of test functions, which clippy.toml excepts.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use support::{Ground, Node};
