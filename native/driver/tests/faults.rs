@@ -129,7 +129,7 @@ fn a_rate_is_kept_in_each_direction() {
         let bytes = "binary:copy(<<1>>, 2000000)";
         let call = match direction {
             "out" => format!("erpc:call('b@127.0.0.1', erlang, byte_size, [{bytes}])"),
-            _ => format!("byte_size(erpc:call('b@127.0.0.1', binary, copy, [<<1>>, 2000000]))"),
+            _ => "byte_size(erpc:call('b@127.0.0.1', binary, copy, [<<1>>, 2000000]))".to_owned(),
         };
         let start = Instant::now();
         assert_eq!(a.eval(&call), "2000000");
