@@ -55,7 +55,7 @@ defmodule FuzzDist do
       end
   """
 
-  alias FuzzDist.{History, Native, Suggest}
+  alias FuzzDist.{History, Model, Native, Suggest}
 
   @typedoc "A checker by its name, `:pn_counter` or `\"pn-counter\"`, with its options; several are composed."
   @type checker :: name | {name, keyword | map} | [name | {name, keyword | map}]
@@ -89,7 +89,7 @@ defmodule FuzzDist do
         }
 
   # A check in a test should end before the test does (ExUnit: a minute).
-  @options [timeout: 50_000, memory_mib_max: 4096]
+  @options [timeout: 50_000, memory_mib_max: 4096, model: nil]
 
   @doc """
   Checks a history.
@@ -106,6 +106,7 @@ defmodule FuzzDist do
   |---|---|---|
   | `:timeout` | #{@options[:timeout]} | milliseconds that each checker may take, or `:infinity`; past it the verdict is `:unknown`, with how far it got. Evidence for a verdict that stands may take some seconds more |
   | `:memory_mib_max` | #{@options[:memory_mib_max]} | MiB that the search may take beyond the history itself; past it likewise |
+  | `:model` | none | for `linearizable`, a model of your own: a module or `{module, argument}`, see `FuzzDist.Model` |
 
   An error is a sentence: about the history (with file, line and column), the checker, an option, or how to build the
   library that does the work. No input of any kind raises.
@@ -118,9 +119,17 @@ defmodule FuzzDist do
     with {:ok, options} <- options(options),
          {:ok, checkers} <- checkers(checker),
          {:ok, history} <- History.get(history),
-         arguments = [history.ref, checkers, options[:timeout], options[:memory_mib_max]],
-         {:ok, answer} <- Native.call(:check, arguments),
+         {:ok, answer} <- answer(history.ref, checkers, options),
          do: {:ok, answer |> :erlang.binary_to_term() |> Map.put(:notices, history.notices)}
+  end
+
+  defp answer(history, checkers, options) do
+    limits = [options[:timeout], options[:memory_mib_max]]
+
+    case options[:model] do
+      nil -> Native.call(:check, [history, :erlang.term_to_binary(checkers) | limits])
+      model -> Model.check(model, history, checkers, limits)
+    end
   end
 
   defp options(options) do
@@ -131,6 +140,13 @@ defmodule FuzzDist do
 
   defp option({:timeout, :infinity}, {:ok, options}),
     do: {:cont, {:ok, Keyword.put(options, :timeout, nil)}}
+
+  defp option({:model, model}, {:ok, options}) do
+    case Model.get(model) do
+      {:ok, model} -> {:cont, {:ok, Keyword.put(options, :model, model)}}
+      error -> {:halt, error}
+    end
+  end
 
   # What Rust takes: 64 bits.
   defp option({name, value}, {:ok, options})
@@ -161,7 +177,7 @@ defmodule FuzzDist do
 
   defp together(checkers) do
     case Enum.find(checkers, &match?({:error, _}, &1)) do
-      nil -> {:ok, checkers |> Enum.map(&elem(&1, 1)) |> :erlang.term_to_binary()}
+      nil -> {:ok, Enum.map(checkers, &elem(&1, 1))}
       error -> error
     end
   end

@@ -86,6 +86,10 @@ defmodule FuzzDist.Native do
   @doc false
   def check(_history, _checkers, _time_ms, _memory_mib), do: not_loaded()
   @doc false
+  def check_model(_history, _server, _independent, _time_ms, _memory_mib), do: not_loaded()
+  @doc false
+  def answer_of_model(_answers, _answer), do: not_loaded()
+  @doc false
   def checks_running, do: not_loaded()
 
   defp not_loaded, do: :erlang.nif_error(:nif_not_loaded)

@@ -43,9 +43,14 @@ pub fn check(
         1 => composed.parts.remove(0),
         _ => composed,
     };
+    Ok(encoded(&result))
+}
+
+/// A result as a term.
+pub fn encoded(result: &CheckResult) -> Vec<u8> {
     let mut bytes = Vec::new();
-    etf::encode(&term_of_result(&result), &mut bytes);
-    Ok(bytes)
+    etf::encode(&term_of_result(result), &mut bytes);
+    bytes
 }
 
 fn specs(term: &Value) -> Answer<Vec<CheckerSpec>> {

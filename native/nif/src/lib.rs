@@ -9,6 +9,7 @@
 //! Servers, telemetry and fault planes never go in here: this is loaded into VMs of people.
 
 mod checking;
+mod model;
 // What needs a VM cannot even be linked into the tests of the rest, which have none.
 #[cfg(not(test))]
 mod nifs;

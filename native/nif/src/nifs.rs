@@ -1,10 +1,14 @@
 //! The functions of `FuzzDist.Native`.
 
-use fuzz_dist_core::interop;
-use rustler::{Binary, Env, OwnedBinary, ResourceArc};
+use fuzz_dist_core::{etf, interop};
+use rustler::{Binary, Env, LocalPid, OwnedBinary, OwnedEnv, ResourceArc};
 
-use crate::resources::{Cancel, Running, Stored};
-use crate::{Answer, checking, records, task, writing};
+use crate::resources::{Cancel, ModelAnswers, Running, Stored};
+use crate::{Answer, checking, model, records, task, writing};
+
+mod atoms {
+    rustler::atoms! { fuzz_dist_model }
+}
 
 /// Reads a history from a file or a run's folder: `{:ok, {reference, record count, notices}}`.
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -65,6 +69,47 @@ fn check<'a>(
     let limits = checking::Limits { time_ms, memory_mib };
     let bytes = task::run(|| checking::check(history.get(), checkers, limits, cancel.flag()))?;
     Ok(binary(env, &bytes))
+}
+
+/// Checks a history against the model of process `server`. It gets `{:fuzz_dist_model, answers, question}`, the
+/// question a term as [`model::Question`] has it, and answers each by [`answer_of_model`].
+#[rustler::nif(schedule = "DirtyCpu")]
+fn check_model<'a>(
+    env: Env<'a>,
+    history: ResourceArc<Stored>,
+    server: LocalPid,
+    independent: bool,
+    time_ms: Option<u64>,
+    memory_mib: Option<u64>,
+) -> Answer<Binary<'a>> {
+    let cancel = Cancel::of_caller(env).ok_or("the process that asked for the check has ended")?;
+    let (answers, receiver) =
+        ModelAnswers::of(env, &server).ok_or("the process of the model has ended")?;
+    let _running = Running::start();
+    let ask = move |question: &model::Question| {
+        let mut bytes = Vec::new();
+        etf::encode(&question.to_term(), &mut bytes);
+        let answers = answers.clone();
+        OwnedEnv::new()
+            .send_and_clear(&server, move |env| {
+                (atoms::fuzz_dist_model(), answers, binary(env, &bytes))
+            })
+            .map_err(|_| "the process of the model has ended".to_owned())
+    };
+    let limits = checking::Limits { time_ms, memory_mib };
+    let cancel = cancel.flag();
+    let bytes = task::run(|| {
+        model::check(history.get(), independent, limits, cancel, Box::new(ask), receiver)
+            .map(|result| checking::encoded(&result))
+    })?;
+    Ok(binary(env, &bytes))
+}
+
+/// The answer of the process of a model: `{:ok, number | nil | text}` or `{:error, sentence}`, as a term.
+#[rustler::nif]
+fn answer_of_model(answers: ResourceArc<ModelAnswers>, answer: Binary) -> bool {
+    answers.leave(answer.as_slice().to_vec());
+    true
 }
 
 /// How many checks run in this VM.

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::thread;
 
 use fuzz_dist_core::History;
 use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
+
+use crate::model::Answers;
 
 /// Histories of fewer records are freed where they die, on whatever scheduler that is.
 const FREED_IN_PLACE_COUNT_MAX: usize = 2_000;
@@ -66,6 +69,36 @@ impl Cancel {
     /// What a budget looks at.
     pub fn flag(&self) -> Arc<AtomicBool> {
         self.0.clone()
+    }
+}
+
+/// Where the process of a model leaves its answers; closed when that process ends.
+#[derive(Debug)]
+pub struct ModelAnswers(Answers);
+
+#[rustler::resource_impl]
+impl Resource for ModelAnswers {
+    const IMPLEMENTS_DOWN: bool = true;
+
+    fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
+        self.0.close();
+    }
+}
+
+impl ModelAnswers {
+    /// Those of that process, and where they are taken from; `None` when it has ended already.
+    pub fn of(
+        env: Env<'_>,
+        pid: &LocalPid,
+    ) -> Option<(ResourceArc<ModelAnswers>, Receiver<Vec<u8>>)> {
+        let (answers, receiver) = Answers::new();
+        let answers = ResourceArc::new(ModelAnswers(answers));
+        env.monitor(&answers, pid).map(|_| (answers, receiver))
+    }
+
+    /// Leaves one.
+    pub fn leave(&self, answer: Vec<u8>) {
+        self.0.leave(answer);
     }
 }
 
