@@ -228,6 +228,9 @@ fn sets_agree_with_the_definition() {
     assert!(verdicts.iter().all(|count| *count > 50), "{verdicts:?}");
 }
 
+/// A transaction: its process, its writes (key, value), and its past with itself.
+type Past = (usize, Vec<(i64, i64)>, BTreeSet<usize>);
+
 /// Random transactions on registers in which the greatest value wins. The oracle: a read must be at least the
 /// greatest write of the key in its past by happens-before.
 #[test]
@@ -236,15 +239,13 @@ fn greatest_values_agree_with_the_definition() {
     let mut verdicts = [0; 2];
     for _ in 0..cases(3_000) {
         let mut builder = Builder::default();
-        // By transaction: its process, the writes (key, value), and its past with itself.
-        let mut txns: Vec<(usize, Vec<(i64, i64)>, BTreeSet<usize>)> = Vec::new();
+        let mut txns: Vec<Past> = Vec::new();
         let mut unused: Vec<i64> = (1..40).collect();
         let mut bad = false;
         for n in 0..2 + random.below(6) {
             let process = random.below(3);
             let mut past: BTreeSet<usize> = BTreeSet::from([n]);
-            for (other, writes, theirs) in &txns {
-                let _ = writes;
+            for (other, _, theirs) in &txns {
                 if *other == process {
                     past.extend(theirs);
                 }

@@ -30,7 +30,7 @@ fn history(size: usize, seed: u64, plants: &[(i64, OpType, Vec<Value>)]) -> Hist
     let mut builder = Builder::default();
     let keys = 100;
     let mut log: Vec<Vec<(usize, i64)>> = vec![Vec::new(); keys];
-    let mut seen = vec![0; 20];
+    let mut seen = [0; 20];
     let mut plants = plants.iter().peekable();
     let every = size / (plants.len() + 1);
     for n in 1..=size {
