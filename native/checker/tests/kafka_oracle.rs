@@ -256,7 +256,7 @@ impl Definitions<'_> {
                             }
                         }
                         if op.outcome == OpType::Ok {
-                            last.insert((what, key), values.last().unwrap_or(first));
+                            last.insert((what, key), values.next_back().unwrap_or(first));
                         }
                     }
                 }

@@ -71,101 +71,81 @@ fn words(log: &Log, versions: &Versions, name: &str, case: &Case) -> String {
     let value = |i: usize| case.messages.get(i).map(|m| log.value(*m)).unwrap_or_default();
     let who = |i: usize| case.txns.get(i).map(|txn| op(log, *txn)).unwrap_or_default();
     let number = |i: usize| case.numbers.get(i).copied().unwrap_or_default();
-    let delta = number(0);
+    let (v1, v2, op1, op2) = (value(0), value(1), who(0), who(1));
     match name {
-        G1A | ABORTED_READ => format!(
-            "{} polled {} of key {key}, whose send by {} had failed",
-            who(1),
-            value(0),
-            who(0)
-        ),
+        G1A | ABORTED_READ => {
+            format!("{op2} polled {v1} of key {key}, whose send by {op1} had failed")
+        }
         PRECOMMITTED_READ => format!(
-            "{} polled {} of key {key}, which it sent itself and cannot have committed by then",
-            who(0),
-            value(0)
+            "{op1} polled {v1} of key {key}, which it sent itself and cannot have committed by then"
         ),
-        PHANTOM if case.txns.len() == 2 => format!(
-            "{} polled {} of key {key} before {} began to send it",
-            who(1),
-            value(0),
-            who(0)
-        ),
-        PHANTOM => format!("{} polled {} of key {key}, which nobody ever sent", who(0), value(0)),
-        INCONSISTENT_OFFSETS => format!(
-            "offset {delta} of key {key} holds {} different messages: {}",
-            case.messages.len(),
-            list(case.messages.iter().map(|m| log.value(*m)))
-        ),
+        PHANTOM if case.txns.len() == 2 => {
+            format!("{op2} polled {v1} of key {key} before {op1} began to send it")
+        }
+        PHANTOM => format!("{op1} polled {v1} of key {key}, which nobody ever sent"),
+        INCONSISTENT_OFFSETS => {
+            let values = list(case.messages.iter().map(|m| log.value(*m)));
+            let (offset, count) = (number(0), case.messages.len());
+            format!("offset {offset} of key {key} holds {count} different messages: {values}")
+        }
         DUPLICATE => {
             let offsets = offsets(log, versions, case.messages[0]);
-            let told = list(offsets.iter().map(i64::to_string));
-            format!("{} is in key {key} {} times, at offsets {told}", value(0), offsets.len())
+            let (count, told) = (offsets.len(), list(offsets.iter().map(i64::to_string)));
+            format!("{v1} is in key {key} {count} times, at offsets {told}")
         }
-        LOST_WRITE => format!(
-            "{} sent {} to key {key} at index {}; {} polled {} at index {}, but nobody ever polled {}",
-            who(0),
-            value(0),
-            number(0),
-            who(1),
-            value(1),
-            number(1),
-            value(0)
+        LOST_WRITE => {
+            let (index, bound) = (number(0), number(1));
+            format!(
+                "{op1} sent {v1} to key {key} at index {index}; {op2} polled {v2} at index {bound}, but \
+                 nobody ever polled {v1}"
+            )
+        }
+        UNSEEN => {
+            format!("{op1} sent {v1} to key {key}, and no poll that succeeded ever returned it")
+        }
+        STALE_CONSUMER => {
+            let (seconds, offset) = (number(0) as f64 / 1e9, number(1));
+            format!(
+                "{op1} was {seconds:.3} s behind the end of key {key} when it polled: it had got no \
+                 further than offset {offset}"
+            )
+        }
+        _ => moved(log, versions, name, case, [&v1, &v2], [&op1, &op2]),
+    }
+}
+
+/// A skip or a step back from one message to another, in words.
+fn moved(
+    log: &Log,
+    versions: &Versions,
+    name: &str,
+    case: &Case,
+    [v1, v2]: [&str; 2],
+    [op1, op2]: [&str; 2],
+) -> String {
+    let key = log.key(case.key);
+    let verb =
+        if name.ends_with("send") || name == positions::INT_SEND_SKIP { "sent" } else { "polled" };
+    let back = -case.numbers.first().copied().unwrap_or_default();
+    let (skipped, count) = skipped(log, versions, &case.messages);
+    let skipped = list(skipped.into_iter());
+    match name {
+        positions::INT_POLL_SKIP | positions::INT_SEND_SKIP => format!(
+            "{op1} {verb} {v1} and then {v2} of key {key}, with {count} between them: {skipped}"
         ),
-        UNSEEN => format!(
-            "{} sent {} to key {key}, and no poll that succeeded ever returned it",
-            who(0),
-            value(0)
+        positions::POLL_SKIP => format!(
+            "{op1} polled key {key} as far as {v1}, and {op2} went on with {v2}, skipping {count}: {skipped}"
         ),
-        STALE_CONSUMER => format!(
-            "{} was {:.3} s behind the end of key {key} when it polled: it had got no further than \
-             offset {}",
-            who(0),
-            number(0) as f64 / 1e9,
-            number(1)
+        _ if back == 0 && v1 == v2 => match case.txns.len() {
+            1 => format!("{op1} {verb} {v1} of key {key} twice"),
+            _ => format!("{op1} {verb} {v1} of key {key} last, and {op2} then began with it again"),
+        },
+        positions::INT_NONMONOTONIC_POLL | positions::INT_NONMONOTONIC_SEND => format!(
+            "{op1} {verb} {v1} and then {v2} of key {key}, which is {back} places before it"
         ),
-        positions::INT_POLL_SKIP | positions::INT_SEND_SKIP => {
-            let verb = if name == positions::INT_SEND_SKIP { "sent" } else { "polled" };
-            let (values, count) = skipped(log, versions, &case.messages);
-            let values = list(values.into_iter());
-            format!(
-                "{} {verb} {} and then {} of key {key}, with {count} between them: {values}",
-                who(0),
-                value(0),
-                value(1)
-            )
-        }
-        positions::INT_NONMONOTONIC_POLL | positions::INT_NONMONOTONIC_SEND => {
-            let verb = if name == positions::INT_NONMONOTONIC_SEND { "sent" } else { "polled" };
-            format!(
-                "{} {verb} {} and then {} of key {key}, which is {} places before it",
-                who(0),
-                value(0),
-                value(1),
-                -delta
-            )
-        }
-        positions::POLL_SKIP => {
-            let (values, count) = skipped(log, versions, &case.messages);
-            let values = list(values.into_iter());
-            format!(
-                "{} polled key {key} as far as {}, and {} went on with {}, skipping {count}: {values}",
-                who(0),
-                value(0),
-                who(1),
-                value(1)
-            )
-        }
-        _ => {
-            let verb = if name == positions::NONMONOTONIC_SEND { "sent" } else { "polled" };
-            format!(
-                "{} {verb} {} of key {key} last, and {} then began with {}, {} places before it",
-                who(0),
-                value(0),
-                who(1),
-                value(1),
-                -delta
-            )
-        }
+        _ => format!(
+            "{op1} {verb} {v1} of key {key} last, and {op2} then began with {v2}, {back} places before it"
+        ),
     }
 }
 
