@@ -17,7 +17,7 @@ use std::time::Instant;
 use fuzz_dist_core::{History, interop};
 use shapes::registers::Registers;
 use shapes::transactions::{Store, Transactions};
-use shapes::{collections, registers, transactions};
+use shapes::{collections, registers, sessions, transactions};
 
 /// After this a checker gives up.
 const TIME_LIMIT_S: &str = "120";
@@ -28,6 +28,8 @@ const HARD_SIZES: &[usize] = &[1_000, 10_000];
 enum Shape {
     Registers(Registers),
     Transactions(Transactions),
+    /// So many sessions.
+    Sessions(u64),
     Set,
     Counter,
 }
@@ -37,6 +39,7 @@ impl Shape {
         match self {
             Shape::Registers(shape) => registers::history(*shape, size),
             Shape::Transactions(shape) => transactions::history(*shape, size),
+            Shape::Sessions(count) => sessions::history(*count, size),
             Shape::Set => collections::set(size),
             Shape::Counter => collections::counter(size),
         }
@@ -59,17 +62,7 @@ const LISTS: Transactions = Transactions {
     store: Store::Lists,
     sessions: 20,
     keys: 10,
-    skewed: true,
     writes_per_key: 100,
-    length_max: 4,
-};
-
-const CAUSAL: Transactions = Transactions {
-    store: Store::Registers,
-    sessions: 50,
-    keys: 1_000,
-    skewed: false,
-    writes_per_key: i64::MAX,
     length_max: 4,
 };
 
@@ -133,14 +126,14 @@ const ROWS: &[Row] = &[
     Row {
         name: "causal, 50 sessions",
         arguments: "causal --option level=causal",
-        shape: Shape::Transactions(CAUSAL),
+        shape: Shape::Sessions(50),
         sizes: SIZES,
         targets: &[(1_000_000, 6.0, 1_500)],
     },
     Row {
         name: "causal, 10 sessions",
         arguments: "causal --option level=causal",
-        shape: Shape::Transactions(Transactions { sessions: 10, ..CAUSAL }),
+        shape: Shape::Sessions(10),
         sizes: SIZES,
         targets: &[(1_000_000, 2.5, 800)],
     },

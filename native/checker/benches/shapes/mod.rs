@@ -5,6 +5,7 @@
 
 pub mod collections;
 pub mod registers;
+pub mod sessions;
 pub mod transactions;
 
 use fuzz_dist_core::{History, Op, OpType, Process, Sym, Value};

@@ -18,9 +18,8 @@ pub enum Store {
 pub struct Transactions {
     pub store: Store,
     pub sessions: usize,
-    /// Keys in use at a time; each is twice as likely as the one before (of at most ten), or all alike.
+    /// Keys in use at a time, each twice as likely as the one before; at most 60.
     pub keys: u64,
-    pub skewed: bool,
     /// A key is replaced by a fresh one after so many writes.
     pub writes_per_key: i64,
     /// Micro-operations of a transaction: 1 to this.
@@ -87,10 +86,7 @@ pub fn history(shape: Transactions, transactions: usize) -> History {
 }
 
 fn draw(shape: Transactions, keys: &mut Keys, random: &mut Random) -> Mop {
-    let place = match shape.skewed {
-        true => (random.below((1 << shape.keys.min(10)) - 1) + 1).ilog2() as usize,
-        false => random.below(shape.keys) as usize,
-    };
+    let place = (random.below((1 << shape.keys) - 1) + 1).ilog2() as usize;
     let key = keys.at(shape, place);
     let writes = random.below(2) == 0;
     keys.begun[key] += i64::from(writes);
