@@ -167,6 +167,16 @@ fn sessions_and_time() {
     let session = lists(model("strong-session-snapshot-isolation"), &h);
     is(&session, INVALID, &["G-nonadjacent-item-process"], not);
 
+    // What only a session must not see is forbidden beside what real time forbids.
+    let h = one_by_one(&["0 rxay1", "1 ax1", "1 rz", "2 az1ry"], true);
+    let session = lists(model("strong-session-serializable"), &h);
+    is(&session, INVALID, &["G2-item-process"], &["strong-session-serializable"]);
+    let both = lists(model("strong-session-serializable,strong-snapshot-isolation"), &h);
+    assert_eq!(both.verdict, INVALID, "{both:#?}");
+    let both =
+        json!({ "consistency-model": "strong-snapshot-isolation", "anomalies": "G2-process" });
+    assert_eq!(lists(both, &h).verdict, INVALID);
+
     let h = one_by_one(&["1 rx1ay1", "2 ry1", "2 ax1"], true);
     let session = lists(model("strong-session-snapshot-isolation"), &h);
     is(&session, INVALID, &["G1c-process"], &["strong-session-read-committed"]);

@@ -199,11 +199,10 @@ struct Search<'a> {
 impl Search<'_> {
     fn run(&mut self, order: Order, meter: &Meter) -> Result<(), Exhausted> {
         self.variant(0, &[], meter)?;
-        match order.kind() {
-            Some(PROCESS) => self.variant(1, &[PROCESS], meter),
-            Some(REALTIME) => self.variant(2, &[REALTIME], meter),
-            _ => Ok(()),
+        for kind in order.kinds() {
+            self.variant(if *kind == PROCESS { 1 } else { 2 }, &[*kind], meter)?;
         }
+        Ok(())
     }
 
     fn wants(&self, class: usize, variant: usize) -> bool {

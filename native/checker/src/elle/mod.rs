@@ -223,7 +223,12 @@ impl Elle {
         // The orders whose edges can make something forbidden; real time contains that of processes.
         let asks =
             |ending: &str| forbidden.iter().any(|name| is_cycle(name) && name.ends_with(ending));
+        let only_process = |name: &&str| {
+            let in_time = name.strip_suffix("-process").map(|class| format!("{class}-realtime"));
+            is_cycle(name) && in_time.is_some_and(|in_time| !forbidden.contains(in_time.as_str()))
+        };
         let order = match (asks("-realtime"), asks("-process")) {
+            (true, true) if forbidden.iter().any(only_process) => Order::ProcessAndRealtime,
             (true, _) => Order::Realtime,
             (false, true) => Order::Process,
             (false, false) => Order::None,

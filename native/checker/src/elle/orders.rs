@@ -21,15 +21,18 @@ pub enum Order {
     Process,
     /// What completed before another began precedes it (and so for each process).
     Realtime,
+    /// Both, told apart: something is forbidden for a process that is not in real time.
+    ProcessAndRealtime,
 }
 
 impl Order {
-    /// The kind of its edges, if it has any.
-    pub fn kind(self) -> Option<u32> {
+    /// The kinds of its edges.
+    pub fn kinds(self) -> &'static [u32] {
         match self {
-            Order::None => None,
-            Order::Process => Some(PROCESS),
-            Order::Realtime => Some(REALTIME),
+            Order::None => &[],
+            Order::Process => &[PROCESS],
+            Order::Realtime => &[REALTIME],
+            Order::ProcessAndRealtime => &[PROCESS, REALTIME],
         }
     }
 }
@@ -40,6 +43,10 @@ pub fn link(txns: &[Txn], order: Order, edges: &mut Edges) -> bool {
         Order::None => false,
         Order::Process => process(txns, edges),
         Order::Realtime => realtime(txns, edges),
+        Order::ProcessAndRealtime => {
+            let is_related = process(txns, edges);
+            realtime(txns, edges) || is_related
+        }
     }
 }
 
@@ -113,4 +120,34 @@ fn realtime(txns: &[Txn], edges: &mut Edges) -> bool {
         }
     }
     moment != NONE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elle::graph::{RW, WR};
+    use crate::elle::txns::Txns;
+    use fuzz_dist_core::{History, Op, Process, Sym, Value};
+
+    #[test]
+    fn one_step_in_time_is_enough() {
+        // Four transactions, one after the other.
+        let op = |n: i64, op_type| {
+            Op::new(n, Process::Client(n), op_type, Sym::new("txn"), Value::list(Vec::new()))
+        };
+        let ops = (0..4).flat_map(|n| [op(n, OpType::Invoke), op(n, OpType::Ok)]).collect();
+        let history = History::new(ops).unwrap();
+        let txns = Txns::new(&history, crate::elle::txns::Dialect::ListAppend).unwrap();
+        let step = |from, to, kind| Step { from, to, kind, key: 0 };
+        let detour = [step(0, 1, REALTIME), step(1, 2, RW), step(2, 3, REALTIME), step(3, 0, WR)];
+        let short = [step(0, 3, REALTIME), step(3, 0, WR)];
+        assert_eq!(shortcut(&txns.list, &detour), Some(short.to_vec()));
+        assert_eq!(shortcut(&txns.list, &short), None);
+        // Sessions of different processes do not lead past each other.
+        let sessions = detour.map(|step| match step.kind {
+            REALTIME => Step { kind: PROCESS, ..step },
+            _ => step,
+        });
+        assert_eq!(shortcut(&txns.list, &sessions), None);
+    }
 }

@@ -392,4 +392,13 @@ mod tests {
         assert_eq!(circle(3, &[(1, 2), (2, 1)]).map(|found| found.len()), Some(2));
         assert_eq!(circle(2, &[(1, NIL)]).map(|found| found.len()), Some(2));
     }
+
+    #[test]
+    fn behind_an_unwritten_version_come_the_writers_after_it() {
+        // 1 before 2 before 3 and 4, 4 before 5; nobody wrote 2 and 4.
+        let order = [(1, 2), (2, 3), (2, 4), (4, 5)];
+        let writer = |version: u32| if [2, 4].contains(&version) { NONE } else { version + 10 };
+        let next = next_writers(6, &order, writer);
+        assert_eq!(next, [(1, vec![13, 15]), (2, vec![13, 15]), (4, vec![15])]);
+    }
 }
