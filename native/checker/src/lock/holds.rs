@@ -58,10 +58,12 @@ pub(crate) struct Hold {
     released: bool,
     /// Whether an earlier indeterminate release of the owner may have ended it at any moment.
     shaky: bool,
+    /// Whether an indeterminate acquisition may have made it part of an earlier hold (reentrant locks).
+    pub inner: bool,
 }
 
-/// A release of a lock whose acquisition is not known to have happened: some moment between these
-/// records must be free.
+/// Somebody held the lock at some moment between two records: released what is not known to have been
+/// acquired, or acquired what may have ended at once. So it must be free of others at some moment there.
 #[derive(Debug, Clone)]
 pub(crate) struct Moment {
     pub owner: Value,
@@ -116,6 +118,14 @@ impl Holds {
         if let Some(lease_ns) = rules.lease_ns {
             expire(history, lease_ns, &mut holds.holds)?;
         }
+        // Of what has no core, it is still certain that the acquisition took effect.
+        let short = holds.holds.iter().filter(|hold| !hold.has_core()).map(|hold| Moment {
+            owner: hold.owner.clone(),
+            acquire: hold.invoke,
+            invoke: hold.invoke,
+            ok: hold.start,
+        });
+        holds.moments.extend(short);
         Ok(holds)
     }
 
@@ -138,7 +148,10 @@ impl Holds {
                         || rules.lease_ns.is_some()
                         || current.as_ref().is_some_and(|hold| hold.shaky);
                     self.acquire(owner, call, rules, may_have_ended, &mut current);
-                    current.iter_mut().for_each(|hold| hold.shaky = shaky);
+                    if let Some(hold) = &mut current {
+                        hold.shaky = shaky;
+                        hold.inner |= rules.depth_max > 1 && !unsure_acquires.is_empty();
+                    }
                     crash = NONE;
                 }
                 (Act::Release, sure) => {
@@ -290,6 +303,7 @@ impl Hold {
             unsure_releases: 0,
             released: false,
             shaky: false,
+            inner: false,
         }
     }
 
