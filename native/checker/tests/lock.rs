@@ -50,8 +50,13 @@ fn step(state: &State, call: &Call, depth_max: u64) -> Option<State> {
                 next.greatest = state.greatest.max(token);
             }
             Some(owner) if owner == call.client && state.depth < depth_max => {
+                // As in Hazelcast's tests: the first token of a hold may come with an inner acquisition.
                 if token != 0 && token != state.token {
-                    return None;
+                    if state.token != 0 || token <= state.greatest {
+                        return None;
+                    }
+                    next.token = token;
+                    next.greatest = token;
                 }
                 next.depth += 1;
             }
@@ -81,11 +86,12 @@ fn client(value: &Value) -> i64 {
     value.get("client").unwrap().as_int().unwrap()
 }
 
-fn possible(history: &History, depth_max: u64) -> bool {
+fn possible(history: &History, depth_max: u64, by_client: bool) -> bool {
     let mut calls = Vec::new();
     for (invoke, completion) in history.client_pairs() {
         let outcome = completion.map_or(OpType::Info, |c| c.op_type);
-        let (process, client) = (invoke.process.client().unwrap(), client(&invoke.value));
+        let process = invoke.process.client().unwrap();
+        let client = if by_client { client(&invoke.value) } else { process };
         if outcome == OpType::Fail {
             continue;
         }
@@ -189,14 +195,19 @@ fn a_lock_is_its_model() {
             u64::MAX => json!(true),
             depth => json!(depth),
         };
-        let expected = possible(&history, depth_max);
-        let result = check("lock", json!({"reentrant": reentrant}), &history);
-        let shown = || format!("case {case} {reentrant}: {}\n{}", result.reason, show(&history));
+        let by_client = random.chance(50);
+        let owner = if by_client { "client" } else { "process" };
+        let expected = possible(&history, depth_max, by_client);
+        let result = check("lock", json!({"reentrant": reentrant, "owner": owner}), &history);
+        let shown =
+            || format!("case {case} {reentrant} {owner}: {}\n{}", result.reason, show(&history));
         match result.verdict {
             Verdict::Valid => {
                 let unsure =
                     history.client_ops().filter(|op| op.op_type == OpType::Info).count() > 0;
-                assert!(expected || unsure && depth_max > 1, "wrongly valid: {}", shown());
+                // The documented limits: sound all the same.
+                let limited = unsure && (depth_max > 1 || by_client);
+                assert!(expected || limited, "wrongly valid: {}", shown());
             }
             Verdict::Invalid => {
                 assert!(!expected, "wrongly invalid: {}", shown());

@@ -177,10 +177,13 @@ impl Holds {
         current: &mut Option<Hold>,
     ) {
         let mut next = Hold::new(owner, call);
+        if let Some(before) = current.as_ref().filter(|_| rules.depth_max > 1) {
+            next.unsure_releases = before.unsure_releases;
+        }
         match current.as_mut().filter(|hold| hold.depth > 0) {
             // Within the hold or after it: as many releases as both may need are right.
             Some(hold) if may_have_ended && rules.depth_max > 1 => {
-                next.unsure_releases = hold.depth + hold.unsure_releases;
+                next.unsure_releases += hold.depth;
             }
             Some(_) if may_have_ended => {}
             Some(hold) if hold.depth < rules.depth_max => {

@@ -13,8 +13,9 @@
 //! With a lease a hold is only certain while its lease cannot have run out, so that two who each
 //! believe they hold the lock are no anomaly, but their tokens must still increase.
 //!
-//! **Limits.** Failed operations did nothing, whatever their error says. After an indeterminate operation
-//! within a reentrant hold the lock counts as released as early as it can have been.
+//! **Limits.** Failed operations did nothing, whatever their error says. Exact for owners that are
+//! processes and do not reenter; after an indeterminate operation within a reentrant hold, or of a client
+//! that comes back under the same name, some violations can be missed, none is made up.
 //!
 //! `mutex` is `linearizable` with the model mutex, where anybody may release.
 
