@@ -255,9 +255,10 @@ mod tests {
                            {:process 1 :type :invoke :f :read :value nil}
                            {:process 1 :type :ok :f :read :value 2}";
 
-    /// A register whose states are the numbers of their values.
+    /// A register whose states are the numbers of their values, asked as the process is.
     fn register(question: &Question) -> Option<Value> {
-        let Question::Step { state, operation } = question else {
+        let question = question.to_term();
+        let [_, Value::Int(state), operation] = question.items().unwrap() else {
             return Some(Value::str("a state"));
         };
         let [f, argument, result] = operation.items().unwrap() else { panic!("{operation}") };
