@@ -58,7 +58,7 @@ pub(crate) struct Hold {
     released: bool,
     /// Whether an earlier indeterminate release of the owner may have ended it at any moment.
     shaky: bool,
-    /// Whether an indeterminate acquisition may have made it part of an earlier hold (reentrant locks).
+    /// Whether an indeterminate operation may have made it part of an earlier hold (reentrant locks).
     pub inner: bool,
 }
 
@@ -150,7 +150,7 @@ impl Holds {
                     self.acquire(owner, call, rules, may_have_ended, &mut current);
                     if let Some(hold) = &mut current {
                         hold.shaky = shaky;
-                        hold.inner |= rules.depth_max > 1 && !unsure_acquires.is_empty();
+                        hold.inner = rules.depth_max > 1 && shaky;
                     }
                     crash = NONE;
                 }
