@@ -312,6 +312,11 @@ impl Checker for Linearizable {
     }
 
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
+        if !history.has_real_time() {
+            let reason = "not checked: the history tells only the order within each session, and whether \
+                          operations are linearizable is a question of real time";
+            return CheckResult::new(INFO.name, Verdict::Unknown, reason);
+        }
         let memory_bytes = budget.memory_bytes.unwrap_or(MEMORY_BYTES_DEFAULT);
         let meter = Budget { memory_bytes: Some(memory_bytes), ..budget.clone() }.start();
         let checked = match &self.object {

@@ -240,11 +240,7 @@ impl Subject for ModelSubject<'_> {
     }
 
     fn describe(&self, call: usize) -> String {
-        let Action { f, value } = &self.calls.actions[call];
-        match value {
-            Value::Nil => (*f).to_owned(),
-            value => format!("{f} {value}"),
-        }
+        self.model.describe(&self.calls.actions[call])
     }
 
     fn may_go(&self, call: usize, _kept: &[usize]) -> bool {
@@ -276,7 +272,7 @@ impl Subject for ModelSubject<'_> {
         let (classes, calls) = self.problem(chosen);
         let mut machine = ModelMachine::new(self.model, &classes);
         proof_of(&mut machine, &calls, meter, in_words, |machine, state| {
-            machine.state(state).to_string()
+            self.model.show(machine.state(state))
         })
     }
 }

@@ -155,6 +155,17 @@ pub trait Model: Send + Sync {
     fn snapshot<'a>(&self, _action: &'a Action) -> Option<Snapshot<'a>> {
         None
     }
+    /// An action in words.
+    fn describe(&self, action: &Action) -> String {
+        match &action.value {
+            Value::Nil => action.f.to_owned(),
+            value => format!("{} {value}", action.f),
+        }
+    }
+    /// A state in words.
+    fn show(&self, state: &Value) -> String {
+        state.to_string()
+    }
     /// The part of an operation's value that names the object, when objects are keyed by themselves.
     fn key<'a>(&self, _op: &'a Op) -> Option<&'a Value> {
         None

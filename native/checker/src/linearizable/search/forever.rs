@@ -147,3 +147,18 @@ fn count_of(forever: Forever) -> usize {
         Forever::Exact => usize::MAX,
     }
 }
+
+/// The most calls that are open at one moment.
+pub fn open_max(events: &[Event]) -> usize {
+    let (mut open, mut max) = (0usize, 0);
+    for event in events {
+        match event.moment() {
+            Moment::Invoke | Moment::InvokeUnlimited => {
+                open += 1;
+                max = max.max(open);
+            }
+            Moment::Return | Moment::Expire => open -= 1,
+        }
+    }
+    max
+}

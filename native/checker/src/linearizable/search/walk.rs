@@ -3,7 +3,7 @@
 use crate::budget::{Exhausted, Meter};
 use crate::linearizable::frontier::{Config, Frontier, clear, clear_all, has, set};
 use crate::linearizable::model::{IMPOSSIBLE, Kind, Machine};
-use crate::linearizable::search::forever::{Attempt, Event, Forever, Moment};
+use crate::linearizable::search::forever::{self, Attempt, Event, Forever, Moment};
 use crate::linearizable::search::{
     Call, Cut, EVIDENCE_CONFIGS_MAX, GaveUp, LastConfig, NEVER, OPEN_MAX, Outcome, SearchStats,
     Stuck,
@@ -51,7 +51,7 @@ pub fn walk<M: Machine>(
     attempt: &Attempt,
     beam: usize,
 ) -> Ended {
-    let open_max = open_max(events);
+    let open_max = forever::open_max(events);
     macro_rules! of_width {
         ($w:literal) => {
             Search::<M, $w>::new(machine, calls, meter, attempt, open_max, beam).run(events)
@@ -75,20 +75,6 @@ pub fn walk<M: Machine>(
             stats: SearchStats { open_max, ..SearchStats::default() },
         }))),
     }
-}
-
-fn open_max(events: &[Event]) -> usize {
-    let (mut open, mut max) = (0usize, 0);
-    for event in events {
-        match event.moment() {
-            Moment::Invoke | Moment::InvokeUnlimited => {
-                open += 1;
-                max = max.max(open);
-            }
-            Moment::Return | Moment::Expire => open -= 1,
-        }
-    }
-    max
 }
 
 /// Open calls of one class, in order of their return.
