@@ -131,6 +131,7 @@ impl Holds {
 
     /// One owner of a lock that one can hold.
     fn follow(&mut self, owner: &Value, calls: &[Call], rules: Rules) {
+        let from = self.misuses.len();
         let mut current: Option<Hold> = None;
         let mut unsure_acquires: Vec<u32> = Vec::new();
         let (mut crash, mut shaky) = (NONE, false);
@@ -166,6 +167,15 @@ impl Holds {
             }
         }
         self.holds.extend(current);
+        // After an indeterminate operation there may be another one for each release to end.
+        let unsure =
+            |call: &&Call| call.ok == NONE && matches!(call.act, Act::Acquire | Act::Release);
+        let first_unsure = calls.iter().find(unsure).map_or(NONE, |call| call.invoke);
+        let own = self.misuses.split_off(from);
+        self.misuses.extend(own.into_iter().filter(|misuse| match misuse {
+            Misuse::NotHeld { release, .. } => release.0 < first_unsure,
+            _ => true,
+        }));
     }
 
     fn acquire(
