@@ -122,11 +122,13 @@ fn split(history: &History) -> Result<Vec<Part>, String> {
         parts[number].1.push(position as u32);
     }
     let keys = numbers.into_values();
+    let is_timed = history.has_real_time();
     keys.into_iter()
         .zip(parts)
         .map(|(key, (ops, positions))| {
             let (ops, positions) = merge(history, &common, ops, positions);
-            let history = History::new(ops).map_err(|e| format!("not checked: key {key}: {e}"))?;
+            let part = History::new(ops).map_err(|e| format!("not checked: key {key}: {e}"))?;
+            let history = if is_timed { part } else { part.without_real_time() };
             Ok(Part { key, history, positions })
         })
         .collect()

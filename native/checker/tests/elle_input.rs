@@ -228,3 +228,29 @@ fn every_name_of_elle_is_an_option() {
         assert!(error.contains(wanted), "{error}");
     }
 }
+
+/// Formats of sessions have records in some order, which is nobody's.
+#[test]
+fn without_real_time_only_sessions_count() {
+    // In real time the read comes after the append that it misses.
+    let stale = "0 invoke [[:append :x 1]]
+        0 ok [[:append :x 1]]
+        1 invoke [[:append :x 2]]
+        1 ok [[:append :x 2]]
+        1 invoke [[:r :x nil]]
+        1 ok [[:r :x [1 2]]]
+        2 invoke [[:r :x nil]]
+        2 ok [[:r :x [1]]]";
+    let timed = History::new(planted(stale)).unwrap();
+    let in_sessions = || History::new(planted(stale)).unwrap().without_real_time();
+    assert_eq!(check("list-append", json!({}), &timed).verdict, Verdict::Invalid);
+    let strict = check("list-append", json!({}), &in_sessions());
+    assert_eq!(strict.verdict, Verdict::Unknown, "{strict:#?}");
+    assert!(strict.reason.contains("strong-session-serializable"), "{}", strict.reason);
+    let sessions = json!({"consistency-model": "strong-session-serializable"});
+    assert_eq!(check("list-append", sessions, &in_sessions()).verdict, Verdict::Valid);
+    // What contradicts a session contradicts real time as well.
+    let backwards = "0 ok [[:append :x 1]]\n1 ok [[:r :x [1]]]\n1 ok [[:r :x []]]";
+    let backwards = History::new(planted(backwards)).unwrap().without_real_time();
+    assert_eq!(check("list-append", json!({}), &backwards).verdict, Verdict::Invalid);
+}

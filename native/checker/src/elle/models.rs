@@ -216,7 +216,7 @@ fn reach(edges: &Edges, start: impl IntoIterator<Item = &'static str>) -> Names 
 }
 
 /// The lattice, ready for questions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lattice {
     anomalies: Edges,
     anomalies_back: Edges,
