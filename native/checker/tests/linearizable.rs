@@ -229,6 +229,7 @@ fn calls_of(history: &History, observe: bool) -> (Vec<RegisterCall>, Vec<Call>) 
         cas: true,
         independent: false,
         failed_cas_observes: observe,
+        nil_reads_are_unknown: false,
         initial: Value::Nil,
     };
     let read = register_calls(history, &options).unwrap();
@@ -411,4 +412,21 @@ fn a_used_up_budget_is_unknown_and_says_how_far() {
     assert_eq!(result.verdict, Verdict::Unknown, "{}", result.reason);
     assert!(result.reason.contains("time budget"), "{}", result.reason);
     assert!(result.reason.contains("operations had returned"), "{}", result.reason);
+}
+
+#[test]
+fn a_read_of_nil_means_what_is_asked_for() {
+    let text = "{:process 0 :type :invoke :f :write :value 1}
+        {:process 0 :type :ok :f :write :value 1}
+        {:process 0 :type :invoke :f :read :value nil}
+        {:process 0 :type :ok :f :read :value nil}";
+    let history =
+        fuzz_dist_core::interop::load_bytes("text", text.as_bytes(), None).unwrap().history;
+    for (options, verdict) in [
+        (serde_json::json!({}), Verdict::Invalid),
+        (serde_json::json!({"nil-read": "value"}), Verdict::Invalid),
+        (serde_json::json!({"nil-read": "unknown"}), Verdict::Valid),
+    ] {
+        assert_eq!(common::check("linearizable", options, &history).verdict, verdict);
+    }
 }

@@ -19,6 +19,8 @@ pub struct RegisterOptions {
     pub independent: bool,
     /// Whether a failed cas proves that the value was another one.
     pub failed_cas_observes: bool,
+    /// Whether a read of nil says nothing, as in Knossos, instead of that the register holds nil.
+    pub nil_reads_are_unknown: bool,
     /// Value of each key at the start.
     pub initial: Value,
 }
@@ -160,7 +162,9 @@ impl Names {
         if op.f == self.read {
             return match completion {
                 Some(done) if outcome == OpType::Ok => {
-                    Ok(Some(RegisterCall::Read(values.number(&argument(done)?))))
+                    let value = argument(done)?;
+                    let is_told = !(options.nil_reads_are_unknown && value.is_nil());
+                    Ok(is_told.then(|| RegisterCall::Read(values.number(&value))))
                 }
                 _ => Ok(None),
             };

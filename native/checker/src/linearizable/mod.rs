@@ -99,6 +99,12 @@ pub const INFO: CheckerInfo = CheckerInfo {
             about: "ignore, or observe: a failed cas proves that the value was not the old one",
         },
         OptionInfo {
+            name: "nil-read",
+            default: "value",
+            about: "of registers: value, a read of nil says that the register holds nil; or unknown, it says \
+                    nothing, as Knossos takes it",
+        },
+        OptionInfo {
             name: "stop-at-first",
             default: "false",
             about: "stop at the first key that is not linearizable",
@@ -151,6 +157,8 @@ pub fn build(options: &Options) -> Result<Linearizable, OptionError> {
     let name = reader.word("model", &names, "cas-register")?;
     let independent = reader.bool("independent", false)?;
     let observe = reader.word("failed-cas", &["ignore", "observe"], "ignore")? == "observe";
+    let nil_reads_are_unknown =
+        reader.word("nil-read", &["value", "unknown"], "value")? == "unknown";
     let initial = reader.raw("initial").map(initial_value);
     let greatest_first = reader.word("priority", &["least", "greatest"], "least")? == "greatest";
     let object = match models::model(name, initial.clone(), greatest_first) {
@@ -163,6 +171,7 @@ pub fn build(options: &Options) -> Result<Linearizable, OptionError> {
             cas: name == "cas-register",
             independent,
             failed_cas_observes: observe,
+            nil_reads_are_unknown,
             initial: initial.unwrap_or_default(),
         }),
     };
