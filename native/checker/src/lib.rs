@@ -40,8 +40,8 @@ mod vacuity;
 
 pub use budget::{Budget, Exhausted, Meter};
 pub use compose::check_all;
-pub use options::{OptionError, OptionInfo, did_you_mean};
 use options::OptionReader;
+pub use options::{OptionError, OptionInfo, did_you_mean};
 pub use vacuity::vacuity;
 
 use fuzz_dist_core::spec::CheckerSpec;
