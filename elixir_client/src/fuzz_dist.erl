@@ -39,6 +39,9 @@
 %% The peer's name, as soon as the handshake has told it.
 -define(PEER, '$fuzz_dist_peer').
 
+%% Who has begun the connection: `out` if this node has.
+-define(INITIATOR, '$fuzz_dist_initiator').
+
 %% How often a connect that a fault holds looks whether it may go on.
 -define(GATE_EVERY_MS, 20).
 
@@ -98,7 +101,7 @@ do_accept(Kernel, AcceptPid, Socket, MyNode, Allowed, SetupTime) ->
     receive
         {AcceptPid, controller} ->
             Timer = dist_util:start_timer(SetupTime),
-            open(),
+            open(in),
             HSData = hs_data(Kernel, MyNode, Socket, Timer),
             dist_util:handshake_other_started(
               HSData#hs_data{allowed = Allowed, f_address = fun(S, Node) -> remote_address(S, Node) end})
@@ -138,7 +141,7 @@ do_setup(Kernel, Node, Type, MyNode, LongOrShortNames, SetupTime) ->
 
 connect(Kernel, Node, Host, Ip, Port, Version, Type, MyNode, Timer) ->
     dist_util:reset_timer(Timer),
-    open(),
+    open(out),
     put(?PEER, Node),
     gate(out),
     Options = application:get_env(kernel, inet_dist_connect_options, []),
@@ -207,7 +210,8 @@ rejected_flags() ->
     end.
 
 %% The port, which until the handshake is over only tells whether it may go on.
-open() ->
+open(Initiator) ->
+    put(?INITIATOR, Initiator),
     put(?PORT, open_port({spawn_driver, ?DRIVER}, [])).
 
 send(Socket, Data) ->
@@ -241,8 +245,8 @@ gate(Direction) ->
     end.
 
 gate(Direction, Peer, Again) ->
-    Code = case Direction of out -> 0; in -> 1 end,
-    case erlang:port_control(get(?PORT), ?GATE, [Code, Again, Peer]) of
+    Argument = [code(Direction), code(get(?INITIATOR)), Again, Peer],
+    case erlang:port_control(get(?PORT), ?GATE, Argument) of
         [0] ->
             ok;
         [1] ->
@@ -250,6 +254,9 @@ gate(Direction, Peer, Again) ->
         [2] ->
             ?shutdown(get(?PEER))
     end.
+
+code(out) -> 0;
+code(in) -> 1.
 
 peer_name(Peer) when is_atom(Peer) -> atom_to_list(Peer);
 peer_name(Peer) -> Peer.

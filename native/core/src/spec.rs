@@ -180,6 +180,8 @@ pub struct ClusterSpec {
     pub ports: Vec<PortSpec>,
     /// Code paths (`-pa`) for every node, through `ERL_ZFLAGS`.
     pub code_paths: Vec<String>,
+    /// Nodes whose distribution the port driver carries, in runs with faults of the carrier plane; all when absent.
+    pub carrier: Option<Vec<String>>,
 }
 
 impl Default for ClusterSpec {
@@ -196,6 +198,7 @@ impl Default for ClusterSpec {
             ready_timeout_ms: 30_000,
             ports: Vec::new(),
             code_paths: Vec::new(),
+            carrier: None,
         }
     }
 }

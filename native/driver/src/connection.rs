@@ -100,9 +100,19 @@ impl Connection {
     pub fn shutdown(&self) {
         let half = self.out();
         if !half.is_closed {
-            add(&self.stats.closed, 1);
+            add(&self.stats.out.closed, 1);
+            add(&self.stats.inbound.closed, 1);
             sys::shutdown(half.outbound.fd);
         }
+    }
+
+    /// Bytes that could be read if a fault did not forbid it.
+    pub fn waiting_bytes(&self) -> u64 {
+        if !self.inbound_policy().is_silent() {
+            return 0;
+        }
+        let half = self.out();
+        if half.is_closed { 0 } else { sys::readable_bytes(half.outbound.fd) }
     }
 
     /// The port says when what it has received is to be looked at.

@@ -1,7 +1,9 @@
 //! How faults are asked for: JSON lines over a Unix socket, answered by a thread of the driver's own, so that it
 //! works while every scheduler of the VM stands still.
 //!
-//! The socket is at the path in `FUZZ_DIST_CARRIER_SOCKET`; without that there is no thread and there are no faults.
+//! The socket is at the path in `FUZZ_DIST_CARRIER_SOCKET`, or of the abstract name behind an `@`, which needs no file
+//! and goes with the VM; without that there is no thread and there are no faults. Only the user of the VM, and root,
+//! are listened to.
 //! What a connection has asked for heals when it ends, however it ends.
 //!
 //! ```text
@@ -9,12 +11,16 @@
 //! {"op":"heal","id":1}      {"op":"heal-all"}      {"op":"stats"}
 //! ```
 //!
+//! The answer to `stats` has two entries for each peer, `out` and `in`.
+//!
 //! `peer` absent means every peer, `direction` is `both` without a word; times are those of the monotonic clock of
 //! the system. Answers: `{"id":1,"monotonic_ns":…}`, `{"peers":[…],"connected":[…]}`, `{"error":"…"}`.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,9 +88,7 @@ pub struct Control {
 impl Control {
     /// Listens at a path.
     pub fn start(path: &Path, registry: Arc<Registry>) -> std::io::Result<Control> {
-        // What an earlier VM has left: it listens no more, or this one could not have been started in its place.
-        let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path)?;
+        let listener = bind(path)?;
         listener.set_nonblocking(true)?;
         let stopping = Arc::new(AtomicBool::new(false));
         let mut serving = Serving {
@@ -176,6 +180,7 @@ impl Serving {
         }
         if ready[1]
             && let Ok((stream, _)) = self.listener.accept()
+            && sys::is_ours(stream.as_raw_fd())
             && stream.set_nonblocking(true).is_ok()
         {
             self.next_client += 1;
@@ -246,6 +251,16 @@ impl Serving {
             let _ = client.stream.write_all(line.as_bytes());
         }
     }
+}
+
+/// Listens at a path, or at an abstract name.
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    if let Some(name) = path.as_os_str().as_bytes().strip_prefix(b"@") {
+        return UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?);
+    }
+    // What an earlier VM has left: it listens no more, or this one could not have been started in its place.
+    let _ = std::fs::remove_file(path);
+    UnixListener::bind(path)
 }
 
 /// Waits for one of them, at most so long. Which are ready.

@@ -95,9 +95,6 @@ impl Inbound {
                 *due_ns = now_ns.min(*due_ns);
             }
         }
-        if policy.is_silent() && !self.policy.is_silent() {
-            add(&self.stats.held_frames, 1);
-        }
         self.policy = policy;
     }
 
@@ -121,7 +118,7 @@ impl Inbound {
                 Err(error) if sys::would_block(&error) => break,
                 Err(error) => return Err(error),
             };
-            add(&self.stats.received_bytes, count as u64);
+            add(&self.stats.inbound.bytes, count as u64);
             // SAFETY: as for this function.
             if !unsafe { self.take_read(count, port)? } {
                 return Ok(false);
@@ -245,7 +242,7 @@ impl Inbound {
         }
         let is_tick = payload.len() == 0;
         if is_tick && self.policy.no_ticks {
-            add(&self.stats.ticks_suppressed, 1);
+            add(&self.stats.inbound.ticks_suppressed, 1);
             return true;
         }
         if is_tick && self.policy.ticks_pass {
@@ -254,18 +251,18 @@ impl Inbound {
         }
         let rate = u64::from(self.policy.drop_per_mille);
         if !is_tick && rate > 0 && self.chance.below(1000) < rate {
-            add(&self.stats.dropped_frames, 1);
+            add(&self.stats.inbound.dropped_frames, 1);
             return true;
         }
         let mut due_ns = 0;
         if self.policy.latency_ns > 0 || self.policy.jitter_ns > 0 {
-            add(&self.stats.delayed_frames, 1);
+            add(&self.stats.inbound.delayed_frames, 1);
             let late_ns = self.policy.latency_ns + self.chance.below(self.policy.jitter_ns + 1);
             due_ns = sys::monotonic_ns().saturating_add(late_ns).max(self.last_due_ns);
             self.last_due_ns = due_ns;
         }
         if self.policy.hold {
-            add(&self.stats.held_frames, 1);
+            add(&self.stats.inbound.held_frames, 1);
         }
         self.queued_bytes += payload.len() + 4;
         self.queue.push_back((due_ns, payload));
@@ -286,7 +283,7 @@ impl Inbound {
             let size = payload.len() + 4;
             self.queued_bytes -= size;
             if rate > 0 {
-                add(&self.stats.throttled, 1);
+                add(&self.stats.inbound.throttled, 1);
                 let cost_ns = (size as u128 * 1_000_000_000 / u128::from(rate)) as u64;
                 self.free_ns = self.free_ns.max(now_ns).saturating_add(cost_ns);
             }
@@ -315,7 +312,7 @@ impl Inbound {
             Payload::Own(bytes) => unsafe { self.output(&bytes, port) },
             Payload::Big(filling) => {
                 self.given += 1;
-                self.stats.received_frames.fetch_add(1, Ordering::Relaxed);
+                self.stats.inbound.frames.fetch_add(1, Ordering::Relaxed);
                 // SAFETY: as above.
                 unsafe { filling.give(port) }
             }
@@ -325,7 +322,7 @@ impl Inbound {
     unsafe fn output(&mut self, frame: &[u8], port: ffi::Port) -> bool {
         self.given += 1;
         let is_tick = frame.is_empty();
-        add(if is_tick { &self.stats.ticks_passed } else { &self.stats.received_frames }, 1);
+        add(if is_tick { &self.stats.inbound.ticks_passed } else { &self.stats.inbound.frames }, 1);
         // SAFETY: this is called from a callback of the port, and the VM copies the frame.
         unsafe { ffi::driver_output(port, frame.as_ptr(), frame.len()) == 0 }
     }

@@ -24,6 +24,7 @@ mod stats;
 mod sys;
 
 use std::ffi::{c_char, c_int};
+use std::io::ErrorKind;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::ptr::{null, null_mut};
@@ -48,7 +49,12 @@ extern "C" fn init() -> c_int {
         let registry = Arc::new(Registry::new()?);
         let control = match std::env::var_os("FUZZ_DIST_CARRIER_SOCKET") {
             Some(path) if !path.is_empty() => {
-                Some(Control::start(Path::new(&path), registry.clone())?)
+                match Control::start(Path::new(&path), registry.clone()) {
+                    Ok(control) => Some(control),
+                    // A tool that a node has started has the environment of the node, not its faults.
+                    Err(error) if error.kind() == ErrorKind::AddrInUse => None,
+                    Err(error) => return Err(error),
+                }
             }
             _ => None,
         };

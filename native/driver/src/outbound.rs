@@ -110,9 +110,6 @@ impl Outbound {
         } else if policy.forged_tick_ns != self.policy.forged_tick_ns {
             self.next_forged_ns = now_ns;
         }
-        if policy.busy && !self.policy.busy {
-            add(&self.stats.busy, 1);
-        }
         if policy.latency_ns < self.policy.latency_ns || policy.jitter_ns < self.policy.jitter_ns {
             // A link that is no longer late lets go of what it had.
             self.last_due_ns = now_ns;
@@ -151,7 +148,7 @@ impl Outbound {
     pub fn write_direct(&mut self, vectors: &[libc::iovec]) -> Result<usize> {
         match sys::writev(self.fd, vectors) {
             Ok(count) => {
-                add(&self.stats.sent_bytes, count as u64);
+                add(&self.stats.out.bytes, count as u64);
                 Ok(count)
             }
             Err(error) if sys::would_block(&error) => Ok(0),
@@ -171,14 +168,14 @@ impl Outbound {
     pub fn loses(&mut self, is_tick: bool) -> bool {
         if is_tick {
             if self.policy.no_ticks {
-                add(&self.stats.ticks_suppressed, 1);
+                add(&self.stats.out.ticks_suppressed, 1);
             }
             return self.policy.no_ticks;
         }
         let rate = u64::from(self.policy.drop_per_mille);
         let lost = rate > 0 && self.chance.below(1000) < rate;
         if lost {
-            add(&self.stats.dropped_frames, 1);
+            add(&self.stats.out.dropped_frames, 1);
         }
         lost
     }
@@ -192,13 +189,13 @@ impl Outbound {
         }
         let mut due_ns = 0;
         if self.policy.latency_ns > 0 || self.policy.jitter_ns > 0 {
-            add(&self.stats.delayed_frames, 1);
+            add(&self.stats.out.delayed_frames, 1);
             let late_ns = self.policy.latency_ns + self.chance.below(self.policy.jitter_ns + 1);
             due_ns = now_ns.saturating_add(late_ns).max(self.last_due_ns);
             self.last_due_ns = due_ns;
         }
-        if self.policy.hold && !is_tick {
-            add(&self.stats.held_frames, 1);
+        if self.policy.hold {
+            add(&self.stats.out.held_frames, 1);
         }
         self.queued_bytes += size;
         self.queue.push_back(Frame { header, parts, size, due_ns, forced: false });
@@ -221,7 +218,7 @@ impl Outbound {
             self.next_forged_ns = now_ns.saturating_add(self.policy.forged_tick_ns);
             // One that waits already says as much as two.
             if !self.queue.iter().take(2).any(|frame| frame.forced) {
-                add(&self.stats.ticks_forged, 1);
+                add(&self.stats.out.ticks_forged, 1);
                 self.push_between(Frame::tick(0, true));
             }
         }
@@ -292,7 +289,7 @@ impl Outbound {
 
     /// So many bytes have left.
     fn left(&mut self, count: usize, now_ns: u64) {
-        add(&self.stats.sent_bytes, count as u64);
+        add(&self.stats.out.bytes, count as u64);
         self.queued_bytes -= count;
         if self.policy.bytes_per_s > 0 {
             let rate = self.policy.bytes_per_s;
@@ -307,7 +304,7 @@ impl Outbound {
             }
             written -= frame.size;
             let count =
-                if frame.is_tick() { &self.stats.ticks_passed } else { &self.stats.sent_frames };
+                if frame.is_tick() { &self.stats.out.ticks_passed } else { &self.stats.out.frames };
             add(count, 1);
             self.queue.pop_front();
         }
@@ -325,7 +322,7 @@ impl Outbound {
         if !begun && !self.may_pass(front, now_ns) {
             wake_ns = wake_ns.min(front.due_ns);
         } else if self.policy.bytes_per_s > 0 {
-            add(&self.stats.throttled, 1);
+            add(&self.stats.out.throttled, 1);
             let packet_ns = burst_ns(self.policy.bytes_per_s);
             wake_ns = wake_ns.min(self.free_ns.saturating_add(packet_ns));
         }

@@ -59,7 +59,7 @@ pub enum Kind {
     },
     /// Connections are closed once; new ones are allowed.
     Close {},
-    /// New connections are refused; those that exist stay.
+    /// New connections are refused, `out` those that this node makes; those that exist stay.
     RefuseConnect {},
     /// The port is busy: who sends has to wait as soon as the buffer of the VM is full.
     Busy {},
@@ -148,12 +148,6 @@ impl Policy {
             if fault.peer.as_deref().is_some_and(|name| name != peer) {
                 continue;
             }
-            // Whether a connection is made, or a port is busy, has no direction.
-            match fault.kind {
-                Kind::RefuseConnect {} => policy.refuse = true,
-                Kind::Busy {} => policy.busy = true,
-                _ => {}
-            }
             if !fault.direction.has(direction) {
                 continue;
             }
@@ -181,7 +175,10 @@ impl Policy {
                         other => other.min(every_ns),
                     };
                 }
-                Kind::Close {} | Kind::RefuseConnect {} | Kind::Busy {} => {}
+                Kind::RefuseConnect {} => policy.refuse = true,
+                // What is received keeps no sender waiting.
+                Kind::Busy {} => policy.busy = direction == Direction::Out,
+                Kind::Close {} => {}
             }
         }
         policy.hold = holds || ticks_only;

@@ -136,7 +136,7 @@ impl State {
             vectors[0].iov_len = 0;
             if written == io.size + 4 {
                 let stats = &live.connection.stats;
-                add(if is_tick { &stats.ticks_passed } else { &stats.sent_frames }, 1);
+                add(if is_tick { &stats.out.ticks_passed } else { &stats.out.frames }, 1);
                 return Ok(());
             }
         } else if half.outbound.loses(is_tick) {
@@ -238,6 +238,7 @@ impl State {
         }
         if is_busy != was_busy {
             live.connection.is_busy().store(is_busy, Ordering::Relaxed);
+            add(&live.connection.stats.out.busy, u64::from(is_busy));
             // SAFETY: as above.
             unsafe { ffi::set_busy_port(port, c_int::from(is_busy)) };
         }
@@ -279,12 +280,13 @@ impl State {
                 Ok([live.inbound.given, live.taken, pending].map(u64::to_be_bytes).concat())
             }
             command::GATE => {
-                let [direction, again, peer @ ..] = argument else {
+                let [direction, initiator, again, peer @ ..] = argument else {
                     return Err(ErrorKind::InvalidInput.into());
                 };
-                let direction = if *direction == 0 { Direction::Out } else { Direction::In };
+                let of = |byte: &u8| if *byte == 0 { Direction::Out } else { Direction::In };
                 let peer = String::from_utf8_lossy(peer);
-                Ok(vec![match self.registry.gate(&peer, direction, *again != 0) {
+                let gate = self.registry.gate(&peer, of(direction), of(initiator), *again != 0);
+                Ok(vec![match gate {
                     Gate::Open => 0,
                     Gate::Held => 1,
                     Gate::Refused => 2,

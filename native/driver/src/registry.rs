@@ -101,7 +101,8 @@ impl Registry {
         state.next_id += 1;
         let id = state.next_id;
         let stats = state.stats(peer);
-        add(&stats.connections, 1);
+        add(&stats.out.connections, 1);
+        add(&stats.inbound.connections, 1);
         let connection = Arc::new(Connection::new(id, peer.to_owned(), fd, event, stats));
         state.connections.insert(id, connection.clone());
         state.set_policies(&connection, sys::monotonic_ns());
@@ -120,19 +121,27 @@ impl Registry {
         }
     }
 
-    /// Whether a connection to or from that node may go on to be made; `asked_again` after it had to wait.
-    pub fn gate(&self, peer: &str, direction: Direction, asked_again: bool) -> Gate {
+    /// Whether a message of the handshake with that node may pass in a direction. `initiator` is `Out` when this
+    /// node connects, `In` when the other does; `asked_again` after it had to wait.
+    pub fn gate(
+        &self,
+        peer: &str,
+        direction: Direction,
+        initiator: Direction,
+        asked_again: bool,
+    ) -> Gate {
         let mut state = lock(&self.state);
         if state.faults.is_empty() {
             return Gate::Open;
         }
-        let policy = state.policy(peer, direction);
+        let refuses = state.policy(peer, initiator).refuse;
+        let holds = state.policy(peer, direction).hold;
         let stats = state.stats(peer);
-        if policy.refuse {
-            add(&stats.connects_refused, 1);
+        if refuses {
+            add(&stats.of(initiator).connects_refused, 1);
             Gate::Refused
-        } else if policy.hold {
-            add(&stats.connects_held, u64::from(!asked_again));
+        } else if holds {
+            add(&stats.of(direction).connects_held, u64::from(!asked_again));
             Gate::Held
         } else {
             Gate::Open
@@ -189,11 +198,15 @@ impl Registry {
         wake_ns
     }
 
-    /// What has happened, by peer, and which peers are connected.
+    /// What has happened, by peer and direction, and which peers are connected.
     pub fn snapshot(&self) -> (Vec<Snapshot>, Vec<String>) {
         let state = lock(&self.state);
-        let mut peers: Vec<Snapshot> =
-            state.stats.iter().map(|(peer, stats)| stats.snapshot(peer)).collect();
+        let waiting = |peer: &String| -> u64 {
+            let of_peer = state.connections.values().filter(|one| one.peer == *peer);
+            of_peer.map(|one| one.waiting_bytes()).sum()
+        };
+        let both = state.stats.iter().map(|(peer, stats)| stats.snapshots(peer, waiting(peer)));
+        let mut peers: Vec<Snapshot> = both.flatten().collect();
         peers.sort_by(|a, b| a.peer.cmp(&b.peer));
         let mut connected: Vec<String> =
             state.connections.values().map(|one| one.peer.clone()).collect();

@@ -58,6 +58,19 @@ pub fn close(fd: RawFd) {
     unsafe { libc::close(fd) };
 }
 
+/// Whether the process at the other end of a Unix socket has our user, or is root.
+pub fn is_ours(fd: RawFd) -> bool {
+    let mut peer = libc::ucred { pid: 0, uid: libc::uid_t::MAX, gid: libc::gid_t::MAX };
+    let mut size = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: both are valid for writing, and the size is that of `peer`.
+    let asked = unsafe {
+        let peer = (&raw mut peer).cast();
+        libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_PEERCRED, peer, &mut size)
+    };
+    // SAFETY: it has no arguments and always succeeds.
+    asked == 0 && (peer.uid == 0 || peer.uid == unsafe { libc::geteuid() })
+}
+
 /// Ends both directions of a connection: both ends see a close.
 pub fn shutdown(fd: RawFd) {
     // SAFETY: no memory is passed.
@@ -68,6 +81,14 @@ pub fn shutdown(fd: RawFd) {
 pub fn readv(fd: RawFd, vectors: &mut [libc::iovec]) -> Result<usize> {
     // SAFETY: the vectors point to memory that may be written, which who made them answers for.
     checked(unsafe { libc::readv(fd, vectors.as_ptr(), vectors.len() as i32) })
+}
+
+/// How many bytes can be read.
+pub fn readable_bytes(fd: RawFd) -> u64 {
+    let mut count: libc::c_int = 0;
+    // SAFETY: `count` is valid for writing. It fails only when the connection has, with nothing to read.
+    unsafe { libc::ioctl(fd, libc::FIONREAD, &mut count) };
+    u64::try_from(count).unwrap_or(0)
 }
 
 /// Writes vectors, without a signal when nobody reads.

@@ -222,7 +222,8 @@ fn a_close_is_seen_at_once_by_both_and_connects_again() {
     control.apply("b", "both", r#"{"kind":"close"}"#);
     assert_eq!(a.nodedown_reason("b"), "connection_closed");
     assert_eq!(b.nodedown_reason("a"), "connection_closed");
-    assert_eq!(control.count("b", "closed"), 1);
+    // One connection, once for each direction.
+    assert_eq!(control.count("b", "closed"), 2);
     a.connect("b");
     assert_eq!(a.eval(ERPC), ANSWER);
 }
@@ -240,6 +241,24 @@ fn refused_connects_fail_at_once_both_ways() {
     assert!(control.count("b", "connects_refused") >= 2);
     control.heal(refuse);
     a.connect("b");
+}
+
+#[test]
+fn connects_of_one_side_are_refused_and_the_other_side_connects() {
+    let (_ground, mut a, mut b, mut control) = pair();
+    for (direction, refused) in [("out", true), ("in", false)] {
+        let refuse = control.apply("b", direction, r#"{"kind":"refuse-connect"}"#);
+        a.eval("erlang:disconnect_node('b@127.0.0.1')");
+        eventually("b is alone", || (b.eval("nodes()") == "[]").then_some(()));
+        if refused {
+            assert_eq!(a.ping("b"), "pang");
+            b.connect("a");
+        } else {
+            assert_eq!(b.ping("a"), "pang");
+            a.connect("b");
+        }
+        control.heal(refuse);
+    }
 }
 
 #[test]

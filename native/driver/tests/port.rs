@@ -185,7 +185,7 @@ fn what_a_port_cannot_do_is_an_error() {
         Bare = open_port({spawn_driver, \"libfuzz_dist_driver\"}, []),
         {Port, _, _} = Pair(),
         [Try(Bare, 1, [<<99999:32>>]), Try(Bare, 1, []), Try(Bare, 2, [1]), Try(Bare, 3, []), Try(Bare, 4, []),
-         Try(Bare, 5, []), Try(Bare, 77, []), Try(Bare, 5, [0, 0, \"peer\"]), Try(Port, 1, [<<1:32>>, \"again\"]),
+         Try(Bare, 5, []), Try(Bare, 77, []), Try(Bare, 5, [0, 0, 0, \"peer\"]), Try(Port, 1, [<<1:32>>, \"again\"]),
          Try(Port, 3, []), length(Try(Port, 4, []))]";
     assert_eq!(
         with_pair(&mut a, body),

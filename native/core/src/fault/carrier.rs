@@ -1,7 +1,8 @@
 //! Faults of the port driver that carries the distribution inside the nodes (`-proto_dist fuzz`).
 //!
 //! The same as link faults where the names are the same, without a proxy on the way and under control also while
-//! every scheduler stands still; `busy-port` is what only it can do. Chosen by `plane = "carrier"`.
+//! every scheduler stands still; `drop`, `busy-port` and ticks in the place of a node that stands still are what only
+//! it can do. Chosen by `plane = "carrier"`.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ pub enum CarrierFault {
     Delay {
         /// Added to each direction.
         latency_ms: u64,
+        /// How much later than that a frame may be, uniformly, order kept.
+        #[serde(default)]
+        jitter_ms: u64,
     },
     /// At most so many bytes pass in a second.
     Throttle {
@@ -34,6 +38,14 @@ pub enum CarrierFault {
     TicksOnly,
     /// Data passes, ticks do not.
     NoTicks,
+    /// The driver sends ticks by itself, also while every scheduler of the `from` end stands still; data passes.
+    ForgedTicks {
+        /// How often.
+        #[serde(default = "half_a_second")]
+        every_ms: u64,
+    },
+    /// New connections that the `from` end makes are refused; those that exist stay.
+    RefuseConnect,
     /// The driver closes its connections; new ones are allowed.
     Close,
     /// The port is busy: senders are suspended as by a full buffer, or get `nosuspend`.
@@ -44,8 +56,20 @@ fn always() -> f64 {
     1.0
 }
 
+fn half_a_second() -> u64 {
+    500
+}
+
 const LATENCY: Key =
     key("latency_ms", Shape::Integer, "required", "`delay`: added to each direction.");
+const JITTER: Key = key(
+    "jitter_ms",
+    Shape::Integer,
+    "0",
+    "`delay`: how much later than that a frame may be, order kept.",
+);
+const EVERY: Key =
+    key("every_ms", Shape::Integer, "500", "`forged-ticks`: how often the driver sends one.");
 const RATE: Key =
     key("bytes_per_s", Shape::Integer, "required", "`throttle`: the rate of each directed link.");
 const PROBABILITY: Key =
@@ -64,11 +88,22 @@ impl PlaneFault for CarrierFault {
             TICK,
             "Nothing leaves the driver. What was sent meanwhile goes out at the heal.",
         ),
-        carrier("delay", TICK, "Frames pass later.").with(&[LATENCY]),
+        carrier("delay", TICK, "Frames pass later.").with(&[LATENCY, JITTER]),
         carrier("throttle", TICK, "At most so many bytes pass in a second.").with(&[RATE]),
-        carrier("drop", TICK, "Whole frames vanish: more than TCP can do.").with(&[PROBABILITY]),
+        carrier("drop", TICK, "Whole frames vanish, which TCP cannot do. Nodes of such a run use neither atom caches nor fragments.").with(&[PROBABILITY]),
         carrier("ticks-only", TICK, "Ticks pass, data is held: no node notices."),
         carrier("no-ticks", TICK, "Data passes, ticks do not."),
+        carrier(
+            "forged-ticks",
+            TICK,
+            "The driver sends ticks by itself: a node whose schedulers stand still is not missed.",
+        )
+        .with(&[EVERY]),
+        carrier(
+            "refuse-connect",
+            TICK,
+            "New connections that the `from` end makes are refused; those that exist stay.",
+        ),
         carrier(
             "close",
             Lasts::Instant,
@@ -89,6 +124,8 @@ impl PlaneFault for CarrierFault {
             CarrierFault::Drop { .. } => "drop",
             CarrierFault::TicksOnly => "ticks-only",
             CarrierFault::NoTicks => "no-ticks",
+            CarrierFault::ForgedTicks { .. } => "forged-ticks",
+            CarrierFault::RefuseConnect => "refuse-connect",
             CarrierFault::Close => "close",
             CarrierFault::BusyPort => "busy-port",
         }
@@ -97,11 +134,13 @@ impl PlaneFault for CarrierFault {
     fn samples() -> Vec<CarrierFault> {
         vec![
             CarrierFault::Hold,
-            CarrierFault::Delay { latency_ms: 1 },
+            CarrierFault::Delay { latency_ms: 1, jitter_ms: 1 },
             CarrierFault::Throttle { bytes_per_s: 1 },
             CarrierFault::Drop { probability: 0.5 },
             CarrierFault::TicksOnly,
             CarrierFault::NoTicks,
+            CarrierFault::ForgedTicks { every_ms: 1 },
+            CarrierFault::RefuseConnect,
             CarrierFault::Close,
             CarrierFault::BusyPort,
         ]
@@ -109,8 +148,11 @@ impl PlaneFault for CarrierFault {
 
     fn objections(&self) -> Vec<Objection> {
         match self {
-            CarrierFault::Delay { latency_ms: 0 } => {
-                vec![("latency_ms", "a delay of 0 ms is none".into())]
+            CarrierFault::Delay { latency_ms: 0, jitter_ms: 0 } => {
+                vec![("latency_ms", "a delay of 0 ms without jitter is none".into())]
+            }
+            CarrierFault::ForgedTicks { every_ms: 0 } => {
+                vec![("every_ms", "has to be at least 1".into())]
             }
             CarrierFault::Throttle { bytes_per_s: 0 } => vec![(
                 "bytes_per_s",

@@ -229,6 +229,12 @@ pub const CLUSTER: &[Key] = &[
         "[]",
         "Code paths (`-pa`) of every node, relative to the folder of the spec.",
     ),
+    key(
+        "carrier",
+        Shape::Texts,
+        "all nodes",
+        "Nodes whose distribution the port driver carries, in runs with faults of the plane `carrier`; the others stay as they are. Of two nodes one must have it for a fault between them.",
+    ),
 ];
 
 /// `[[cluster.ports]]`.

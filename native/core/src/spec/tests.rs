@@ -33,6 +33,7 @@ fn full() -> Spec {
         cluster: ClusterSpec {
             cookie: Some("c".into()),
             ports: vec![PortSpec { name: "amqp".into() }],
+            carrier: Some(vec!["n1".into()]),
             ..ClusterSpec::default()
         },
         client: ClientSpec { module: "M".into(), options: options(), ..ClientSpec::default() },
@@ -294,6 +295,14 @@ fn every_problem_names_line_column_and_key() {
         ),
         (fault("kind = \"hold\"\nscope = \"db\""), "unknown role `db`: [roles] defines none"),
         (format!("{SMALLEST}[roles]\ndb = [\"n9\"]"), "t.toml:6:7: roles.db[0]: unknown node `n9`"),
+        (
+            format!("{SMALLEST}[cluster]\ncarrier = [\"n9\"]"),
+            "t.toml:6:12: cluster.carrier[0]: unknown node `n9`",
+        ),
+        (
+            fault("kind = \"forged-ticks\"\nplane = \"carrier\"\nevery_ms = 0"),
+            "nemesis.faults[0].every_ms: has to be at least 1",
+        ),
         (
             fault("kind = \"kill-process\"\nprocess = { registerd = \"x\" }"),
             "t.toml:7:13: nemesis.faults[0].process.registerd: unknown key; did you mean `registered`?",

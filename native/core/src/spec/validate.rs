@@ -48,6 +48,7 @@ pub(super) fn problems(spec: &Spec) -> Vec<Wrong> {
     let names = check.nodes(spec);
     check.roles(spec, &names);
     check.cluster(spec);
+    check.carrier(spec, &names);
     check.client(spec);
     check.workload(spec);
     check.nemesis(spec, &names);
@@ -285,20 +286,31 @@ impl Check {
     }
 
     fn roles(&mut self, spec: &Spec, nodes: &[String]) {
-        let known: Vec<&str> = nodes.iter().map(String::as_str).collect();
         for (role, members) in &spec.roles {
             let key = format!("roles.{role}");
             self.require(is_short_name(role), &key, || {
                 format!("role {role:?}: must be 1 to 40 of `a-z`, `0-9` and `_`")
             });
-            self.require(!members.is_empty(), &key, || "names no node".into());
-            for (i, node) in members.iter().enumerate() {
-                self.require(
-                    known.is_empty() || known.contains(&node.as_str()),
-                    &format!("{key}[{i}]"),
-                    || format!("unknown node `{node}`; {}", suggest::hint(node, &known)),
-                );
-            }
+            self.members(&key, members, nodes);
+        }
+    }
+
+    fn carrier(&mut self, spec: &Spec, nodes: &[String]) {
+        if let Some(members) = &spec.cluster.carrier {
+            self.members("cluster.carrier", members, nodes);
+        }
+    }
+
+    /// Names of nodes, of which there must be some.
+    fn members(&mut self, key: &str, members: &[String], nodes: &[String]) {
+        let known: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        self.require(!members.is_empty(), key, || "names no node".into());
+        for (i, node) in members.iter().enumerate() {
+            self.require(
+                known.is_empty() || known.contains(&node.as_str()),
+                &format!("{key}[{i}]"),
+                || format!("unknown node `{node}`; {}", suggest::hint(node, &known)),
+            );
         }
     }
 

@@ -313,12 +313,12 @@ impl Control {
         assert!(answer["monotonic_ns"].is_u64(), "{answer}");
     }
 
-    /// One count of what has happened on connections to a peer.
+    /// One count of what has happened on connections to a peer, of both directions.
     pub fn count(&mut self, peer: &str, name: &str) -> u64 {
         let answer = self.ask(r#"{"op":"stats"}"#);
         let peers = answer["peers"].as_array().unwrap();
-        let found = peers.iter().find(|stats| stats["peer"] == full_name(peer).as_str());
-        found.map_or(0, |stats| stats[name].as_u64().unwrap())
+        let found = peers.iter().filter(|stats| stats["peer"] == full_name(peer).as_str());
+        found.map(|stats| stats[name].as_u64().unwrap()).sum()
     }
 }
 
