@@ -128,6 +128,19 @@ fn an_operation_that_does_not_know_may_have_got_it() {
 }
 
 #[test]
+fn what_the_client_acknowledged_itself_is_done_with_and_may_come_again() {
+    let got = ["0 publish 1", "1 get nil -> 1", "2 drain nil -> []"];
+    finds(json!({}), &got, &["stuck"]);
+    is(Verdict::Valid, json!({"client-ack": true}), &got);
+    let again = ["0 publish 1", "1 get nil -> 1", "1 get nil -> 1", "2 drain nil -> [1]"];
+    is(Verdict::Valid, json!({"client-ack": true}), &again);
+    // Who does not know what he got has acknowledged nothing: it was back before the drain.
+    let lost = ["0 publish 1", "1 invoke get nil", "1 info get nil", "2 drain nil -> []"];
+    let lost: Vec<&str> = ["0 publish 2", "3 get nil -> 2"].into_iter().chain(lost).collect();
+    finds(json!({"client-ack": true}), &lost, &["lost"]);
+}
+
+#[test]
 fn a_message_comes_no_more_once_it_is_settled() {
     let again = ["0 publish 1", "1 get nil -> 1", "1 ack 1", "2 drain nil -> [1]"];
     finds(json!({}), &again, &["redelivered-after-settle"]);

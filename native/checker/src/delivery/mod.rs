@@ -73,6 +73,12 @@ pub const INFO: CheckerInfo = CheckerInfo {
             about: "whether a message is settled by being delivered",
         },
         OptionInfo {
+            name: "client-ack",
+            default: "false",
+            about: "whether an operation that is ok has acknowledged what it got, with no answer from the \
+                    broker: done with, and it may come again",
+        },
+        OptionInfo {
             name: "redelivered-flag",
             default: "false",
             about: "whether a delivery must say that it is not the first",
@@ -118,6 +124,8 @@ pub struct Queue {
     pub ordering: Ordering,
     /// Whether delivering settles.
     pub auto_ack: bool,
+    /// Whether the client acknowledges what it got within the same operation, heard or not.
+    pub client_ack: bool,
     /// Whether a redelivery must be marked.
     pub redelivered_flag: bool,
     /// Whether a redelivery keeps the order.
@@ -155,6 +163,7 @@ pub fn build(options: &Options) -> Result<Queue, OptionError> {
             _ => Ordering::PerQueue,
         },
         auto_ack: reader.bool("auto-ack", false)?,
+        client_ack: reader.bool("client-ack", false)?,
         redelivered_flag: reader.bool("redelivered-flag", false)?,
         redelivery_order: reader.bool("redelivery-order", false)?,
     })

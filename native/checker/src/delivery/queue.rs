@@ -235,6 +235,7 @@ impl One<'_> {
     /// Whether a message that was delivered is done with, or came out of the queue in the end.
     fn settled_at_last(&self, ends: &Ends, found: &mut Findings, undecided: &mut Undecided) {
         let is_settled = self.queue.auto_ack
+            || self.queue.client_ack
             || self.deliveries.iter().any(|delivery| delivery.is_drained)
             || self
                 .settles
