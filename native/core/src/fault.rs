@@ -29,6 +29,7 @@ pub use net::NetFault;
 pub use process::ProcessFault;
 pub use schedule::{
     BoundaryEdges, BoundaryRef, Era, Fault, FaultSchedule, Link, Resolved, Target, Zone,
+    package_colour,
 };
 pub use vm::{Selector, VmFault};
 

@@ -37,7 +37,7 @@ mod server;
 mod timer;
 
 pub use client::{PlaneClient, PlaneError};
-pub use protocol::{Applied, LinkObservation, LinkStats, PlaneEvent, PlaneEventKind};
+pub use protocol::{Applied, LinkObservation, LinkStats, MapperFault, PlaneEvent, PlaneEventKind};
 pub use server::main;
 
 /// Environment variable: `127.0.0.1:PORT` of the core's control listener.

@@ -45,6 +45,44 @@ pub struct Summary {
     pub observations: Vec<NodeObservations>,
     /// Phases with their times.
     pub phases: Vec<PhaseSpan>,
+    /// Eras of a rotating mix of faults; none when they were not mixed.
+    pub eras: Vec<EraSpan>,
+}
+
+/// An era of a rotating mix of faults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EraSpan {
+    /// Whose faults happened; none in an era of rest.
+    pub packages: Vec<String>,
+    /// Its start.
+    pub start_ns: u64,
+    /// Its end as it was planned, or the end of the history.
+    pub end_ns: u64,
+}
+
+impl EraSpan {
+    /// `kill, partition` or `rest`.
+    pub fn title(&self) -> String {
+        if self.packages.is_empty() { "rest".into() } else { self.packages.join(", ") }
+    }
+}
+
+/// The era that a record tells.
+fn era(op: &Op, end_ns: u64) -> EraSpan {
+    let packages = op.value.get("packages").and_then(Value::items).unwrap_or_default();
+    let start_ns = time_ns(op);
+    // A conversion from floating point saturates, and takes what is no number for 0.
+    let length_ns = match op.value.get("duration-ms") {
+        Some(Value::Float(ms)) => (ms * 1e6) as u64,
+        _ => 0,
+    };
+    let text =
+        |package: &Value| package.as_text().map(|text| text::clip(&text, FIELD_CHAR_COUNT_MAX));
+    EraSpan {
+        packages: packages.iter().filter_map(text).collect(),
+        start_ns,
+        end_ns: start_ns.saturating_add(length_ns).min(end_ns),
+    }
 }
 
 /// A phase of the run.
@@ -87,10 +125,14 @@ pub fn analyse(history: &History, schedule: &FaultSchedule) -> Summary {
     let mut faults = faults::Collector::new(schedule);
     let mut nodes = nodes::Collector::default();
     let mut phases: Vec<PhaseSpan> = Vec::new();
+    let mut eras: Vec<EraSpan> = Vec::new();
     for (position, op) in history.ops().iter().enumerate() {
         match op.process {
             Process::Client(_) => functions.record(history, position, op),
             Process::Named(name) => match name.as_str() {
+                "nemesis" if op.f.as_str() == "era" && eras.len() < ERA_COUNT_MAX => {
+                    eras.push(era(op, end_ns));
+                }
                 "nemesis" => faults.record(op),
                 "observer" if op.f.as_str() == "phase" => {
                     if let Some(last) = phases.last_mut() {
@@ -120,6 +162,7 @@ pub fn analyse(history: &History, schedule: &FaultSchedule) -> Summary {
         node_events_omitted,
         observations,
         phases,
+        eras,
     }
 }
 
@@ -127,6 +170,9 @@ pub fn analyse(history: &History, schedule: &FaultSchedule) -> Summary {
 pub(crate) fn time_ns(op: &Op) -> u64 {
     u64::try_from(op.time_ns).unwrap_or(0)
 }
+
+/// Eras that are kept: more would be too narrow to be seen.
+const ERA_COUNT_MAX: usize = 1_000;
 
 /// Longest text taken from a value of an observation.
 const FIELD_CHAR_COUNT_MAX: usize = 400;

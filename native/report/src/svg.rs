@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use fuzz_dist_core::fault::package_colour;
+
 use crate::analyse::{Series, Summary};
 use crate::info::RunInfo;
 use crate::sample::{Sample, Share};
@@ -16,6 +18,12 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 48.0;
 const BOTTOM: f64 = 44.0;
+/// Of the strip of eras, in the margin above the faults.
+const ERA_HEIGHT: f64 = 6.0;
+/// An era of rest.
+const REST: &str = "#C8CCD4";
+/// Faults that are of no package.
+const OTHER: &str = "#D9534F";
 /// Points of the scatter chart that are `ok`, and as many that are not: more would not be told apart, and
 /// make the file heavy.
 const POINT_COUNT_MAX: usize = 8_000;
@@ -58,6 +66,7 @@ impl Frame {
              <text class=\"t\" x=\"{LEFT}\" y=\"20\">{0}</text>\n",
             markup(&format!("{} — {title}", info.name))
         );
+        frame.eras(summary);
         frame.bands(summary);
         frame.axes();
         frame
@@ -76,14 +85,44 @@ impl Frame {
         HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part.clamp(0.0, 1.0)
     }
 
+    /// Eras of a mix, as a strip above the faults, each in the colours of its packages; a rest is grey.
+    fn eras(&mut self, summary: &Summary) {
+        for era in summary.eras.iter().filter(|era| era.end_ns > era.start_ns) {
+            let (from, to) = (self.x(era.start_ns as f64 / 1e9), self.x(era.end_ns as f64 / 1e9));
+            let span = format!("{}–{} s", seconds(era.start_ns), seconds(era.end_ns));
+            let told = markup(&format!("era of {}, {span}", era.title())).to_string();
+            let colours: Vec<&str> = match era.packages.as_slice() {
+                [] => vec![REST],
+                packages => {
+                    packages.iter().map(|name| package_colour(name).unwrap_or(OTHER)).collect()
+                }
+            };
+            let width = (to - from - 1.0).max(1.0) / colours.len() as f64;
+            for (i, colour) in colours.into_iter().enumerate() {
+                let _ = writeln!(
+                    self.out,
+                    "<rect x=\"{:.1}\" y=\"{}\" width=\"{width:.1}\" height=\"{ERA_HEIGHT}\" \
+                     fill=\"{colour}\"><title>{told}</title></rect>",
+                    from + width * i as f64,
+                    TOP - ERA_HEIGHT - 1.0,
+                );
+            }
+        }
+    }
+
     fn bands(&mut self, summary: &Summary) {
         for fault in &summary.faults {
             let Some((from, to)) = fault.span(summary.end_ns) else { continue };
             let (x, right) = (self.x(from as f64 / 1e9), self.x(to as f64 / 1e9));
             let told = format!("{}, {}–{} s", fault.title(), seconds(from), seconds(to));
+            // The colours of packages are pale: they need to be laid on thicker.
+            let colour = fault.package.as_deref().and_then(package_colour);
+            let style = colour
+                .map(|colour| format!(" style=\"fill:{colour};fill-opacity:.45\""))
+                .unwrap_or_default();
             let _ = writeln!(
                 self.out,
-                "<rect class=\"b\" x=\"{x:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{}\">\
+                "<rect class=\"b\"{style} x=\"{x:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{}\">\
                  <title>{}</title></rect>",
                 (right - x).max(1.0),
                 HEIGHT - TOP - BOTTOM,
@@ -365,6 +404,7 @@ fn plain(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyse::{EraSpan, FaultWindow};
 
     #[test]
     fn ticks_are_round() {
@@ -375,5 +415,33 @@ mod tests {
         assert_eq!(plain(0.1), "0.1");
         assert_eq!(plain(20.0), "20");
         assert_eq!(nice_ceiling(23.0), 50.0);
+    }
+
+    #[test]
+    fn eras_are_a_strip_in_the_colours_of_their_packages() {
+        let era = |packages: &[&str], start_s: u64, end_s: u64| EraSpan {
+            packages: packages.iter().map(|name| (*name).to_owned()).collect(),
+            start_ns: start_s * 1_000_000_000,
+            end_ns: end_s * 1_000_000_000,
+        };
+        let kill = FaultWindow {
+            package: Some("kill:edge".into()),
+            applied_ns: Some(2_000_000_000),
+            healed_ns: Some(3_000_000_000),
+            ..FaultWindow::default()
+        };
+        let summary = Summary {
+            end_ns: 10_000_000_000,
+            eras: vec![era(&["kill:edge", "<faults>"], 1, 5), era(&[], 5, 9)],
+            faults: vec![kill],
+            ..Summary::default()
+        };
+        let frame = Frame::new(&RunInfo::default(), &summary, "t", (0.1, 10.0), true);
+        let drawn: Vec<&str> = frame.out.lines().filter(|line| line.contains("era of")).collect();
+        assert_eq!(drawn.len(), 3, "{}", frame.out);
+        assert!(drawn[0].contains("fill=\"#E9A4A0\"") && drawn[1].contains(OTHER), "{drawn:?}");
+        assert!(drawn[1].contains("era of kill:edge, &lt;faults&gt;, 1.000–5.000 s"), "{drawn:?}");
+        assert!(drawn[2].contains(REST) && drawn[2].contains("era of rest"), "{drawn:?}");
+        assert!(frame.out.contains("class=\"b\" style=\"fill:#E9A4A0;fill-opacity:.45\""));
     }
 }

@@ -15,6 +15,7 @@ pub mod bootstrap;
 mod code_path;
 mod diagnosis;
 mod launch;
+mod lives;
 mod placeholders;
 
 use std::collections::{BTreeMap, HashMap};
@@ -25,7 +26,6 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
-use fuzz_dist_core::clock;
 use fuzz_dist_core::fault::Plane;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{Placement, Spec};
@@ -40,7 +40,8 @@ use crate::recorder::{Recorder, map};
 use crate::request::RunError;
 use crate::stop::Stop;
 pub use code_path::EBIN_VARIABLE;
-use launch::{Launcher, Place, free_ports};
+use launch::{HOST, Launcher, Place, free_ports};
+pub use lives::Alias;
 
 /// How long a node may take to answer a ping before it counts as not answering.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -94,6 +95,8 @@ struct Inner {
     recorder: Recorder,
     vms: Mutex<HashMap<String, Vm>>,
     exits: Mutex<HashMap<i32, Exit>>,
+    /// Nodes that are started under another name or cookie than their own.
+    aliases: Mutex<HashMap<String, Alias>>,
     closing: AtomicBool,
 }
 
@@ -152,6 +155,7 @@ impl Cluster {
             recorder: parts.recorder,
             vms: Mutex::default(),
             exits: Mutex::default(),
+            aliases: Mutex::default(),
             closing: AtomicBool::new(false),
         });
         let (events, watching) = (inner.guard.events(), Arc::downgrade(&inner));
@@ -225,7 +229,7 @@ impl Cluster {
         let place = self.inner.place(node)?;
         self.inner.await_end(place)?;
         let monotonic_ns = self.inner.launch(place)?;
-        let (inner, place) = (Arc::clone(&self.inner), place.clone());
+        let (inner, place) = (Arc::clone(&self.inner), self.inner.dressed(place));
         let patience = Duration::from_millis(inner.launcher.spec.cluster.ready_timeout_ms);
         std::thread::Builder::new()
             .name(format!("start {node}"))
@@ -236,16 +240,6 @@ impl Cluster {
             })
             .map_err(|e| internal(&e))?;
         Ok(monotonic_ns)
-    }
-
-    /// As [`Cluster::start`], but a node that is up is left as it is. A node that was asked to end counts as
-    /// down.
-    pub fn start_if_down(&self, node: &str) -> Result<u64, RunError> {
-        let ending = self.inner.vm(node).is_some_and(|vm| vm.ending);
-        if self.is_up(node) && !ending {
-            return Ok(clock::monotonic_ns());
-        }
-        self.start(node)
     }
 
     /// SIGKILL; `CLOCK_MONOTONIC` right after it was sent.
@@ -358,7 +352,7 @@ impl Inner {
 
     /// Starts the process of a VM that is down; `CLOCK_MONOTONIC` of the start.
     fn launch(&self, place: &Place) -> Result<u64, RunError> {
-        let request = self.launcher.request(place)?;
+        let request = self.launcher.request(&self.dressed(place))?;
         if let Some(before) = self.vm(&place.short).filter(|vm| !vm.process.is_alive()) {
             // A process of many threads is gone some time before its parent can reap it.
             self.exit_of(before.process);
@@ -482,6 +476,8 @@ fn places(parts: &Parts) -> Result<(Vec<Place>, Vec<Place>), RunError> {
         short,
         index,
         is_client,
+        host: HOST.into(),
+        cookie: None,
         epmd_port,
         ports: BTreeMap::new(),
         peers: BTreeMap::new(),

@@ -5,11 +5,12 @@
 //! recorded, as `:requested` and `:effective`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::fault::Link;
+use fuzz_dist_core::sync::lock;
 
 use crate::agents::{Agents, Role};
 use crate::observer::short_name;
@@ -27,8 +28,8 @@ const NOBODY: &str = "fuzz_dist_nobody";
 #[derive(Debug, Clone)]
 pub struct Mesh {
     agents: Arc<Agents>,
-    /// Short and full names.
-    nodes: Arc<Vec<(String, String)>>,
+    /// Short and full names; a node that was started under another host part has another full name.
+    nodes: Arc<Mutex<Vec<(String, String)>>>,
     /// Whether the run keeps the nodes connected.
     keep_connected: bool,
 }
@@ -36,14 +37,25 @@ pub struct Mesh {
 impl Mesh {
     /// For nodes given as (short, full) names.
     pub fn new(agents: Arc<Agents>, nodes: Vec<(String, String)>, keep_connected: bool) -> Mesh {
-        Mesh { agents, nodes: Arc::new(nodes), keep_connected }
+        Mesh { agents, nodes: Arc::new(Mutex::new(nodes)), keep_connected }
+    }
+
+    /// From now on a node has this full name.
+    pub fn rename(&self, node: &str, full_name: &str) {
+        for (_, full) in lock(&self.nodes).iter_mut().filter(|(short, _)| short == node) {
+            full_name.clone_into(full);
+        }
+    }
+
+    fn nodes(&self) -> Vec<(String, String)> {
+        lock(&self.nodes).clone()
     }
 
     /// Whom each node that answers sees, by short names.
     pub fn ask(&self) -> BTreeMap<String, Vec<String>> {
+        let nodes = self.nodes();
         std::thread::scope(|scope| {
-            let asked: Vec<_> = self
-                .nodes
+            let asked: Vec<_> = nodes
                 .iter()
                 .map(|(short, _)| (short, scope.spawn(move || self.ask_one(short))))
                 .collect();
@@ -60,7 +72,8 @@ impl Mesh {
         let link = self.agents.get(Role::Node, short)?;
         let answer = link.request("nodes", [], ASK_TIMEOUT).ok()?;
         let visible = answer.first()?.items().unwrap_or_default();
-        let mine = |name: &&str| self.nodes.iter().any(|(short, _)| short == name);
+        let nodes = self.nodes();
+        let mine = |name: &&str| nodes.iter().any(|(short, _)| short == name);
         Some(
             visible
                 .iter()
@@ -74,9 +87,10 @@ impl Mesh {
 
     /// Whether every node sees every other.
     fn is_full(&self, seen: &BTreeMap<String, Vec<String>>) -> bool {
-        self.nodes.iter().all(|(short, _)| {
-            seen.get(short).is_some_and(|peers| peers.len() == self.nodes.len() - 1)
-        })
+        let nodes = self.nodes();
+        nodes
+            .iter()
+            .all(|(short, _)| seen.get(short).is_some_and(|peers| peers.len() == nodes.len() - 1))
     }
 
     /// Whether nothing is left to wait for: every node sees every other, or the run does not connect them.
@@ -90,9 +104,9 @@ impl Mesh {
             return;
         }
         let seen = self.ask();
+        let nodes = self.nodes();
         for (short, peers) in &seen {
-            let missing: Vec<Value> = self
-                .nodes
+            let missing: Vec<Value> = nodes
                 .iter()
                 .filter(|(other, _)| other != short && !peers.contains(other))
                 .map(|(_, full)| Value::sym(full))
@@ -112,8 +126,9 @@ impl Mesh {
     /// Sends one small message over each of these links that is connected, to nobody: so that bytes pass a link
     /// that works, also when nothing else uses it and its next tick is far. It connects nothing.
     pub fn nudge(&self, links: &[Link]) {
+        let nodes = self.nodes();
         for link in links {
-            let to = self.nodes.iter().find(|(short, _)| *short == link.to);
+            let to = nodes.iter().find(|(short, _)| *short == link.to);
             if let (Some((_, full)), Some(from)) = (to, self.agents.get(Role::Node, &link.from)) {
                 let nobody = Value::tuple(vec![Value::sym(NOBODY), Value::sym(full)]);
                 let options = Value::list(vec![Value::sym("noconnect"), Value::sym("nosuspend")]);
@@ -159,9 +174,10 @@ impl Mesh {
             let value = map([("visible", strings(peers)), ("id", id.clone())]);
             recorder.observer(now_ns, "nodes", Some(short), value)?;
         }
+        let nodes = self.nodes();
         let mut effective = Vec::new();
         for (short, peers) in &seen {
-            for (other, _) in self.nodes.iter() {
+            for (other, _) in &nodes {
                 if other != short && !peers.contains(other) {
                     effective.push(pair(short, other));
                 }

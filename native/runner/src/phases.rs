@@ -80,11 +80,17 @@ impl Phases<'_> {
         mesh: &Mesh,
         cluster: &Cluster,
     ) -> Result<(), RunError> {
-        self.within("heal", || nemesis.planes.heal_all().map_err(RunError::Internal))?;
+        let heal = || nemesis.planes.heal_all().map_err(RunError::Internal);
+        let revived = self.within("heal", heal)?;
         self.within("recovery", || {
             let began = Instant::now();
             let deadline = began + Duration::from_secs_f64(self.spec.recovery_s.max(0.0));
             let up = cluster.await_agents(deadline, self.stop);
+            for node in revived.iter().filter(|_| !self.stop.is_set()) {
+                if let Err(reason) = nemesis.workers.set_up_again(node) {
+                    self.reporter.line(&format!("setup of {node} after its restart: {reason}"));
+                }
+            }
             let full = up && (!self.spec.cluster.connect || mesh.await_full(deadline, self.stop));
             let took_ms = began.elapsed().as_secs_f64() * 1e3;
             let value = map([("full", Value::Bool(full)), ("took-ms", Value::Float(took_ms))]);

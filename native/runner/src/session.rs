@@ -116,7 +116,9 @@ impl Session<'_> {
         let tools = Tools {
             spec: Arc::clone(&spec_of_all),
             seed: self.seed,
-            run_dir: self.files.path().to_owned(),
+            // Nodes work in folders of their own, where a relative path means something else.
+            run_dir: std::path::absolute(self.files.path())
+                .unwrap_or_else(|_| self.files.path().to_owned()),
             plane: Arc::clone(plane),
             cluster: Arc::clone(&cluster),
             agents: Arc::clone(self.agents),

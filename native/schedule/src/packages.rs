@@ -1,7 +1,7 @@
 //! Packages: ready sets of faults that belong together, as in Jepsen's combined nemesis.
 //!
-//! A package says which faults it has for a number of nodes, on which targets, what heals what it leaves, and in
-//! which colour plots show it. `nemesis.packages` names them, with a role behind a colon (`kill:storage`) to
+//! A package says which faults it has for a number of nodes, on which targets, and what heals what it leaves
+//! (plots show it in the colour of [`fuzz_dist_core::fault::package_colour`]). `nemesis.packages` names them, with a role behind a colon (`kill:storage`) to
 //! keep them there; several are mixed in eras ([`mix`]). Everything is drawn into the schedule, so a replay
 //! needs no package.
 
@@ -30,8 +30,6 @@ pub struct Package {
     pub name: &'static str,
     /// What it does, in one sentence.
     pub meaning: &'static str,
-    /// In plots.
-    pub colour: &'static str,
     /// What is done after its last fault, beyond the heal of each.
     pub final_healing: &'static str,
     /// Whether it is about links, and so can be kept to those between two roles.
@@ -318,6 +316,14 @@ mod tests {
 
     fn words(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn every_package_has_a_colour_of_its_own() {
+        let colour =
+            |package: &Package| fuzz_dist_core::fault::package_colour(package.name).unwrap();
+        let colours: std::collections::BTreeSet<&str> = ALL.into_iter().map(colour).collect();
+        assert_eq!(colours.len(), ALL.len());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod common;
 mod erlang;
 mod observation;
 mod probe;
+mod processes;
 mod schedules;
 mod stage;
 mod workloads;

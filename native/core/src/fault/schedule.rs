@@ -141,6 +141,25 @@ pub struct FaultSchedule {
     pub faults: Vec<Fault>,
 }
 
+/// Packages and the colour of each in plots (after Jepsen's where it has them).
+const PACKAGE_COLOURS: [(&str, &str); 8] = [
+    ("partition", "#E9DCA0"),
+    ("packet", "#D1E8A0"),
+    ("kill", "#E9A4A0"),
+    ("pause", "#A0B1E9"),
+    ("clock", "#A0E9E3"),
+    ("file-corruption", "#99F2E2"),
+    ("membership", "#C8A0E9"),
+    ("vm", "#E9C0A0"),
+];
+
+/// The colour of a package in plots, by its name with or without the role behind a colon; `None` for faults that
+/// are of no package.
+pub fn package_colour(name: &str) -> Option<&'static str> {
+    let name = name.split(':').next().unwrap_or_default();
+    PACKAGE_COLOURS.iter().find(|(package, _)| *package == name).map(|(_, colour)| *colour)
+}
+
 /// A time in which the faults of some packages happen, all of them healed at its end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

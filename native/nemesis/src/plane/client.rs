@@ -12,8 +12,8 @@ use fuzz_dist_core::fault::{Link, LinkFault};
 use fuzz_dist_core::sync::lock;
 
 use super::protocol::{
-    Answer, Applied, Command, FaultId, Hello, Line, LinkObservation, LinkStats, PROTOCOL,
-    PlaneEvent, Request, parse_line, to_line,
+    Answer, Applied, Command, FaultId, Hello, Line, LinkObservation, LinkStats, MapperFault,
+    PROTOCOL, PlaneEvent, Request, parse_line, to_line,
 };
 
 /// How long the plane may take to say hello after it has dialled.
@@ -152,6 +152,21 @@ impl PlaneClient {
     pub fn registered(&self, short: &str) -> Result<Option<u16>, PlaneError> {
         match self.call(Command::Registered { short: short.into() }, None)? {
             Answer::Registered(port) => Ok(port),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes the port mapper wrong about a node's name, or right again when `fault` is absent.
+    ///
+    /// # Errors
+    /// A dead plane.
+    pub fn set_mapper_fault(
+        &self,
+        short: &str,
+        fault: Option<MapperFault>,
+    ) -> Result<(), PlaneError> {
+        match self.call(Command::Mapper { short: short.into(), fault }, None)? {
+            Answer::Registered(_) => Ok(()),
             other => Err(unexpected(&other)),
         }
     }

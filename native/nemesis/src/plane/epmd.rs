@@ -5,12 +5,14 @@
 //!
 //! Source: "Protocol Between Erlang nodes and EPMD" in the ERTS reference manual.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::listeners::Viewer;
+use super::protocol::MapperFault;
 use super::registry::Plane;
 
 /// A request is no longer than this in any release.
@@ -19,6 +21,8 @@ const REQUEST_LEN_MAX: usize = 1_024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A node that is started again may register before the kernel has told us that its predecessor died.
 const TAKEN_PATIENCE: Duration = Duration::from_secs(1);
+/// How often a registration that is answered late looks whether it is time.
+const LATE_LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Stack of the thread of a connection.
 const STACK_LEN: usize = 128 * 1024;
 
@@ -49,6 +53,8 @@ pub struct Registration {
 #[derive(Debug)]
 pub struct Names {
     entries: Vec<(u64, Registration)>,
+    /// Names about which the mapper is wrong.
+    faults: BTreeMap<String, MapperFault>,
     next_id: u64,
     next_creation: u32,
 }
@@ -57,7 +63,7 @@ impl Default for Names {
     fn default() -> Names {
         // Creations of one run must not repeat those of a run just before on the same ports.
         let start = (fuzz_dist_core::clock::monotonic_ns() / 1_000) as u32;
-        Names { entries: Vec::new(), next_id: 1, next_creation: start }
+        Names { entries: Vec::new(), faults: BTreeMap::new(), next_id: 1, next_creation: start }
     }
 }
 
@@ -65,6 +71,24 @@ impl Names {
     /// The registration of a name.
     pub fn get(&self, name: &str) -> Option<&Registration> {
         self.iter().find(|registration| registration.name == name)
+    }
+
+    /// What whoever asks is told of a name.
+    pub fn told(&self, name: &str) -> Option<&Registration> {
+        self.get(name).filter(|_| !self.is(name, MapperFault::Forgotten))
+    }
+
+    /// Whether the mapper is wrong in this way about a name.
+    pub fn is(&self, name: &str, fault: MapperFault) -> bool {
+        self.faults.get(name) == Some(&fault)
+    }
+
+    /// Makes the mapper wrong about a name, or right again.
+    pub fn set_fault(&mut self, name: &str, fault: Option<MapperFault>) {
+        match fault {
+            Some(fault) => self.faults.insert(name.to_owned(), fault),
+            None => self.faults.remove(name),
+        };
     }
 
     /// All registrations.
@@ -142,6 +166,9 @@ fn answer(plane: &Plane, viewer: &Viewer, mut stream: TcpStream) -> io::Result<(
 /// Registers, answers, and waits for the end of the connection, which ends the registration.
 fn keep_alive(plane: &Plane, registration: Registration, mut stream: TcpStream) -> io::Result<()> {
     let wide = registration.version_max >= VERSION_WIDE_CREATION;
+    while plane.is_late(&registration.name) {
+        std::thread::sleep(LATE_LOOK_EVERY);
+    }
     let deadline = Instant::now() + TAKEN_PATIENCE;
     let registered = loop {
         match plane.register(registration.clone()) {
@@ -242,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_name_is_taken_once_and_creations_differ() {
-        let mut names = Names { entries: Vec::new(), next_id: 1, next_creation: u32::MAX - 1 };
+        let mut names = Names { next_creation: u32::MAX - 1, ..Names::default() };
         let registration = parse_alive(&alive("n1")).unwrap();
         let (first, creation) = names.register(registration.clone()).unwrap();
         assert_eq!(names.register(registration.clone()), None);

@@ -39,6 +39,16 @@ pub struct Request {
     pub command: Command,
 }
 
+/// How the port mapper can be wrong about a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MapperFault {
+    /// Nobody is told about it, although it is registered.
+    Forgotten,
+    /// Whoever registers it waits for an answer, and nobody is told about it meanwhile.
+    Late,
+}
+
 /// What the core may ask for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
@@ -54,6 +64,15 @@ pub enum Command {
     Registered {
         /// The short name.
         short: String,
+    },
+    /// Make the port mapper wrong about a node's name, or right again; answered with
+    /// [`Answer::Registered`].
+    Mapper {
+        /// The short name.
+        short: String,
+        /// In which way; right when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fault: Option<MapperFault>,
     },
     /// Put a TCP port of a node behind the plane; answered with [`Answer::Ports`].
     AddPort {

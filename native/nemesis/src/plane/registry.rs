@@ -21,7 +21,8 @@ use super::listeners::{Endpoint, Listener, Listeners, Viewer};
 use super::observation;
 use super::policy::{Action, Policy, objection};
 use super::protocol::{
-    Applied, FaultId, Line, LinkCounts, LinkObservation, LinkStats, PlaneEvent, PlaneEventKind,
+    Applied, FaultId, Line, LinkCounts, LinkObservation, LinkStats, MapperFault, PlaneEvent,
+    PlaneEventKind,
 };
 
 /// One channel of one directed link.
@@ -202,7 +203,17 @@ impl Plane {
 
     /// The real distribution port of a name.
     pub fn registered(&self, short: &str) -> Option<u16> {
-        lock(&self.state).names.get(short).map(|registration| registration.port)
+        lock(&self.state).names.told(short).map(|registration| registration.port)
+    }
+
+    /// Makes the port mapper wrong about a name, or right again.
+    pub fn set_mapper_fault(&self, short: &str, fault: Option<MapperFault>) {
+        lock(&self.state).names.set_fault(short, fault);
+    }
+
+    /// Whether a registration of this name is not answered yet.
+    pub fn is_late(&self, short: &str) -> bool {
+        lock(&self.state).names.is(short, MapperFault::Late)
     }
 
     /// Where a node really listens.
@@ -218,7 +229,7 @@ impl Plane {
     /// What `viewer` is told about a name: its registration with the port by which it is to be reached.
     pub fn look_up(&self, viewer: &Viewer, name: &str) -> Option<Registration> {
         let state = lock(&self.state);
-        let registration = state.names.get(name)?;
+        let registration = state.names.told(name)?;
         let port = state.port_for(viewer, registration);
         if let Viewer::Node(source) = viewer
             && let Some(channel) = state.channels.get(&ChannelKey::new(source, name, DIST_CHANNEL))
@@ -232,7 +243,8 @@ impl Plane {
     /// Every name with the port by which `viewer` reaches it.
     pub fn names(&self, viewer: &Viewer) -> Vec<(String, u16)> {
         let state = lock(&self.state);
-        state.names.iter().map(|name| (name.name.clone(), state.port_for(viewer, name))).collect()
+        let told = state.names.iter().filter(|name| state.names.told(&name.name).is_some());
+        told.map(|name| (name.name.clone(), state.port_for(viewer, name))).collect()
     }
 
     /// Registers a name; `None` if it is taken.

@@ -163,6 +163,10 @@ fn execute(plane: &Plane, command: Command) -> Result<Answer, String> {
         Command::AddNode { short } => plane.add_node(&short).map(Answer::EpmdPort),
         Command::AddTool => plane.add_tool().map(Answer::EpmdPort),
         Command::Registered { short } => Ok(Answer::Registered(plane.registered(&short))),
+        Command::Mapper { short, fault } => {
+            plane.set_mapper_fault(&short, fault);
+            Ok(Answer::Registered(plane.registered(&short)))
+        }
         Command::AddPort { target, name, real_port } => {
             plane.add_port(&target, &name, real_port).map(Answer::Ports)
         }

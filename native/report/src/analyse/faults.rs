@@ -61,6 +61,8 @@ pub struct FaultWindow {
     pub parameters: String,
     /// The named TCP port, if it is not the distribution.
     pub port: Option<String>,
+    /// The package that it was drawn for, in a mix.
+    pub package: Option<String>,
     /// The boundary and zone that the duration was drawn from: `net-tick certainly-above`.
     pub boundary: Option<String>,
     /// When it was due, once the main phase had begun.
@@ -217,6 +219,7 @@ fn from_schedule(fault: &Fault, nodes: &[String]) -> FaultWindow {
         scope: scope(&resolved.nodes, &links, nodes),
         parameters: parameters(&fault.kind),
         port: fault.port.clone(),
+        package: fault.package.clone(),
         boundary: fault
             .boundary
             .as_ref()
@@ -247,6 +250,7 @@ fn start(fault: &mut FaultWindow, value: &Value, nodes: &[String], now_ns: u64) 
         fault.boundary = (!named.is_empty()).then(|| named.join(" "));
     }
     fault.port = fault.port.take().or_else(|| field(value, "port"));
+    fault.package = fault.package.take().or_else(|| field(value, "package"));
     let recorded: Vec<String> = value
         .get("nodes")
         .and_then(Value::items)

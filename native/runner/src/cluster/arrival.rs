@@ -123,7 +123,7 @@ impl Inner {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = left.clamp(LOOK_EVERY, VISIT_TIMEOUT);
         let launcher = &self.launcher;
-        let mut visit = Visit::open(port, &place.full_name(), &launcher.cookie, timeout)?;
+        let mut visit = Visit::open(port, &place.full_name(), launcher.cookie_of(place), timeout)?;
         if progress.contains_agent.is_none() {
             let contains = visit.contains_agent()?;
             progress.contains_agent = Some(contains);

@@ -20,8 +20,8 @@ use super::placeholders::Values;
 use crate::nemesis::planes::{self, NodeStart};
 use crate::request::RunError;
 
-/// The host part of every node name.
-const HOST: &str = "127.0.0.1";
+/// The host part of node names.
+pub(super) const HOST: &str = "127.0.0.1";
 
 /// A client VM when the spec does not say: Elixir, kept alive, booted by fuzz_dist.
 const CLIENT_COMMAND: &[&str] =
@@ -56,6 +56,10 @@ pub(super) struct Place {
     /// Among the nodes, or among the client VMs, from 1.
     pub index: usize,
     pub is_client: bool,
+    /// The host part of its name; [`HOST`] unless a fault says otherwise.
+    pub host: String,
+    /// Its cookie, if it is not that of the cluster.
+    pub cookie: Option<String>,
     /// `nodes/<short>` of the run.
     pub folder: PathBuf,
     pub epmd_port: u16,
@@ -68,7 +72,7 @@ pub(super) struct Place {
 impl Place {
     /// `n1@127.0.0.1`.
     pub fn full_name(&self) -> String {
-        full_name(&self.short)
+        format!("{}@{}", self.short, self.host)
     }
 
     pub fn output(&self) -> PathBuf {
@@ -105,11 +109,6 @@ impl Place {
     }
 }
 
-/// `n1@127.0.0.1`.
-pub(super) fn full_name(short: &str) -> String {
-    format!("{short}@{HOST}")
-}
-
 /// What is the same for all VMs of a run.
 #[derive(Debug)]
 pub(super) struct Launcher {
@@ -127,7 +126,7 @@ pub(super) struct Launcher {
 impl Launcher {
     /// How this VM is started.
     pub fn request(&self, place: &Place) -> Result<SpawnRequest, RunError> {
-        let values = place.values(&self.cookie);
+        let values = place.values(self.cookie_of(place));
         let key = if place.is_client { "client.command" } else { "cluster.command" };
         let fill = |key: &str, text: &str| {
             values.fill(text).map_err(|error| RunError::Input(format!("{key}: {error}")))
@@ -180,6 +179,11 @@ impl Launcher {
         Ok(())
     }
 
+    /// The cookie that a VM is started with.
+    pub fn cookie_of<'a>(&'a self, place: &'a Place) -> &'a str {
+        place.cookie.as_deref().unwrap_or(&self.cookie)
+    }
+
     fn command(&self, place: &Place) -> Vec<String> {
         match (place.is_client, &self.spec.client.command, &self.spec.cluster.command) {
             (true, command, _) if command.is_empty() => {
@@ -205,7 +209,7 @@ impl Launcher {
         }
         if !place.is_client && self.spec.cluster.naming == Naming::Release {
             env.insert("RELEASE_NODE".into(), place.full_name());
-            env.insert("RELEASE_COOKIE".into(), self.cookie.clone());
+            env.insert("RELEASE_COOKIE".into(), self.cookie_of(place).to_owned());
             env.insert("RELEASE_DISTRIBUTION".into(), "name".into());
             // Releases write their generated configuration there, by default next to the release itself.
             env.insert("RELEASE_TMP".into(), place.data_dir().join("tmp").display().to_string());
@@ -223,9 +227,10 @@ impl Launcher {
         F: Fn(&str, &str) -> Result<String, RunError>,
     {
         let name = place.full_name();
+        let cookie = self.cookie_of(place);
         let ours: Vec<&str> = match (place.is_client, self.spec.cluster.naming) {
-            (true, _) => vec!["-name", &name, "-setcookie", &self.cookie, "-hidden"],
-            (false, Naming::Flags) => vec!["-name", &name, "-setcookie", &self.cookie],
+            (true, _) => vec!["-name", &name, "-setcookie", cookie, "-hidden"],
+            (false, Naming::Flags) => vec!["-name", &name, "-setcookie", cookie],
             (false, Naming::Release | Naming::Command) => Vec::new(),
         };
         let mut flags: Vec<String> = ours.into_iter().map(quote).collect();
@@ -344,6 +349,8 @@ mod tests {
             short: short.into(),
             index: 1,
             is_client,
+            host: HOST.into(),
+            cookie: None,
             folder: format!("/run/nodes/{short}").into(),
             epmd_port: 4370,
             ports: BTreeMap::from([("amqp".into(), 20_001)]),

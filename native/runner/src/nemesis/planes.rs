@@ -70,7 +70,7 @@ pub struct Tools {
     pub spec: Arc<Spec>,
     /// Where draws come from that can be made only when a fault starts: `seed.stream("late-NAME", id)`.
     pub seed: Seed,
-    /// The folder of the run.
+    /// The folder of the run, absolute.
     pub run_dir: PathBuf,
     /// The plane process: links and EPMD.
     pub plane: Arc<PlaneClient>,
@@ -107,10 +107,11 @@ pub trait FaultPlane: Send + Sync {
 
     /// Takes back whatever of this plane is applied, and what became of nodes meanwhile. Called once when
     /// the main phase is over, after every fault was healed by itself; must do no harm when nothing is left.
+    /// Gives the nodes that it started again: the test's `setup` runs in them once they are up.
     ///
     /// # Errors
     /// When something could not be taken back.
-    fn heal_all(&self) -> Result<(), String>;
+    fn heal_all(&self) -> Result<Vec<String>, String>;
 }
 
 /// A fault to apply.
@@ -263,14 +264,18 @@ impl Planes {
         self.0.iter().find(|(name, _)| *name == plane).map(|(_, plane)| plane)
     }
 
-    /// Takes back whatever is applied, of every plane even if one fails; the first failure.
-    pub fn heal_all(&self) -> Result<(), String> {
+    /// Takes back whatever is applied, of every plane even if one fails: the nodes that were started again, or
+    /// the first failure.
+    pub fn heal_all(&self) -> Result<Vec<String>, String> {
+        let mut revived = Vec::new();
         let mut outcome = Ok(());
         for (name, plane) in self.0.iter() {
-            let healed = plane.heal_all().map_err(|reason| format!("the {name} plane: {reason}"));
-            outcome = outcome.and(healed);
+            match plane.heal_all() {
+                Ok(nodes) => revived.extend(nodes),
+                Err(reason) => outcome = outcome.and(Err(format!("the {name} plane: {reason}"))),
+            }
         }
-        outcome
+        outcome.map(|()| revived)
     }
 }
 

@@ -10,7 +10,6 @@ use crate::draw;
 pub(super) const PACKAGE: Package = Package {
     name: "clock",
     meaning: "wall clocks that jump, flicker and drift",
-    colour: "#A0E9E3",
     final_healing: "every clock is reset",
     links: false,
     faults,

@@ -13,7 +13,6 @@ use crate::draw;
 pub(super) const PACKAGE: Package = Package {
     name: "file-corruption",
     meaning: "nodes that come back to flipped bits and truncated files",
-    colour: "#99F2E2",
     final_healing: "none: what is lost is lost; every node is started",
     links: false,
     faults,

@@ -9,7 +9,6 @@ use super::{Cast, Package};
 pub(super) const PACKAGE: Package = Package {
     name: "kill",
     meaning: "nodes that are killed, stop, halt or crash, and come back",
-    colour: "#E9A4A0",
     final_healing: "every node is started",
     links: false,
     faults,

@@ -9,7 +9,6 @@ use super::{Cast, Package};
 pub(super) const PACKAGE: Package = Package {
     name: "membership",
     meaning: "nodes that join, leave and are forgotten",
-    colour: "#C8A0E9",
     final_healing: "every node is a member again",
     links: false,
     faults,

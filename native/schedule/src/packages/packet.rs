@@ -10,7 +10,6 @@ use crate::draw;
 pub(super) const PACKAGE: Package = Package {
     name: "packet",
     meaning: "links that are late, narrow, closed, half open, or silent to one kind of traffic",
-    colour: "#D1E8A0",
     final_healing: "every link passes bytes as they come again",
     links: true,
     faults,

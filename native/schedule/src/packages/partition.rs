@@ -9,7 +9,6 @@ use super::{Cast, Package};
 pub(super) const PACKAGE: Package = Package {
     name: "partition",
     meaning: "links that carry nothing, both ways or one way, in every shape",
-    colour: "#E9DCA0",
     final_healing: "every link passes bytes again",
     links: true,
     faults,

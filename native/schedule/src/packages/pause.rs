@@ -9,7 +9,6 @@ use super::{Cast, Package};
 pub(super) const PACKAGE: Package = Package {
     name: "pause",
     meaning: "nodes that stand still and go on",
-    colour: "#A0B1E9",
     final_healing: "every node is continued",
     links: false,
     faults,

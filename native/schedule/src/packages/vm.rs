@@ -10,7 +10,6 @@ use crate::draw;
 pub(super) const PACKAGE: Package = Package {
     name: "vm",
     meaning: "stalled schedulers, deaf and dropped connections, another cookie, garbage, busy dirty schedulers",
-    colour: "#E9C0A0",
     final_healing: "the leases in the nodes end, and what they held with them",
     links: false,
     faults,

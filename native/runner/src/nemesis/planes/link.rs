@@ -75,8 +75,9 @@ impl FaultPlane for LinkPlane {
         })
     }
 
-    fn heal_all(&self) -> Result<(), String> {
-        self.tools.plane.heal_all().map(drop).map_err(|error| error.to_string())
+    fn heal_all(&self) -> Result<Vec<String>, String> {
+        let healed = self.tools.plane.heal_all();
+        healed.map(|_| Vec::new()).map_err(|error| error.to_string())
     }
 }
 
