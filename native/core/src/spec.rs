@@ -286,6 +286,8 @@ pub struct NemesisSpec {
     pub boundaries: BTreeMap<String, f64>,
     /// A `schedule.json` to run instead of drawing one.
     pub schedule: Option<String>,
+    /// Whether what crosses links is written to `links.pcapng` of the run.
+    pub capture: bool,
 }
 
 impl NemesisSpec {
@@ -305,6 +307,7 @@ impl Default for NemesisSpec {
             overlap: false,
             boundaries: BTreeMap::new(),
             schedule: None,
+            capture: false,
         }
     }
 }

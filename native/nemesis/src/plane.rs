@@ -13,13 +13,15 @@
 //! Reading order: [`policy`] (what faults mean together), [`framing`] (where frames begin),
 //! `gate` (the lock that makes a change of policy exact), `queue` and `pump` (one direction of a
 //! connection), `connection`, `registry` (nodes, links, faults), `listeners`, `epmd`, `timer`,
-//! `server`, [`client`].
+//! `server`, [`client`]; `capture` writes what crosses links to a file.
 //!
 //! Limits. The real listen port of a node stays open on the host: who is told of it directly bypasses
 //! the plane. A distribution over TLS is proxied as plain bytes: hold, delay, throttle, FIN, RST,
 //! half-open and refusal work, ticks cannot be told apart. The kernel of the plane acknowledges at once,
-//! so a cut is exact and heals at once, where a cut in a real network lasts longer by TCP's back-off.
+//! so a cut is exact and heals at once, where a cut in a real network lasts longer by TCP's back-off; a hold with
+//! `heal_lag` imitates that.
 
+mod capture;
 pub mod client;
 mod connection;
 mod counters;
@@ -37,7 +39,9 @@ mod server;
 mod timer;
 
 pub use client::{PlaneClient, PlaneError};
-pub use protocol::{Applied, LinkObservation, LinkStats, MapperFault, PlaneEvent, PlaneEventKind};
+pub use protocol::{
+    Applied, LinkObservation, LinkStats, MapperFault, Options, PlaneEvent, PlaneEventKind,
+};
 pub use server::main;
 
 /// Environment variable: `127.0.0.1:PORT` of the core's control listener.

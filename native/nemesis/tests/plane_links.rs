@@ -285,6 +285,79 @@ fn a_refused_link_refuses_and_listens_again_on_the_same_port() {
 }
 
 #[test]
+fn a_black_hole_answers_nobody_and_lets_in_who_still_waits_at_the_heal() {
+    let pair = Pair::start();
+    let (mut opener, mut acceptor) = pair.connect();
+    let opened = pair.counts("a", "b").opened;
+    for fault in 1..=3 {
+        pair.apply(fault, "a", "b", LinkFault::BlackholeConnect);
+        let address = (Ipv4Addr::LOCALHOST, pair.port).into();
+        let silence = TcpStream::connect_timeout(&address, Duration::from_millis(200));
+        assert_eq!(silence.unwrap_err().kind(), ErrorKind::TimedOut);
+        let seen = pair.plane.client.observe(fault).unwrap().remove(0);
+        assert!(seen.seen, "{seen:?}");
+        opener.write_all(&[fault as u8]).unwrap();
+        assert_eq!(read_byte(&mut acceptor), fault as u8, "the existing connection stays");
+
+        // Refused, if both are asked for; silent again when that is healed.
+        pair.apply(100, "a", "b", LinkFault::RefuseConnect);
+        assert_eq!(pair.dial().unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        pair.heal(100);
+        let waiting = thread::scope(|scope| {
+            let waiting = scope.spawn(|| pair.dial());
+            assert!(pair.plane.client.observe(fault).unwrap()[0].seen);
+            pair.heal(fault);
+            // It sends its first packet again after a second, at the latest after three.
+            waiting.join().unwrap()
+        });
+        drop((waiting.unwrap(), pair.accept()));
+    }
+    assert_eq!(pair.counts("a", "b").opened, opened + 3, "our own connections do not count");
+}
+
+/// The first byte is lost at about 0 ms, so it would be sent again at 200, 600, 1400 ms.
+#[test]
+fn what_a_hold_with_heal_lag_kept_comes_as_late_as_tcp_would_send_it() {
+    let pair = Pair::start();
+    let (mut opener, mut acceptor) = pair.connect();
+    pair.apply(1, "a", "b", LinkFault::Hold { heal_lag: true });
+    let written = Instant::now();
+    opener.write_all(b"x").unwrap();
+    let held = || (pair.counts("a", "b").bytes_held == 1).then_some(());
+    eventually("x is held", held);
+    let noticed = Instant::now();
+    // Healed between two attempts.
+    let until = Duration::from_millis(700);
+    thread::sleep(until.saturating_sub(written.elapsed()));
+    pair.heal(1);
+    let healed = written.elapsed();
+    assert_eq!(read_byte(&mut acceptor), b'x');
+    let came = written.elapsed();
+    println!("held for {healed:?}, came after {came:?}");
+    if healed < Duration::from_millis(1_300) {
+        assert!(came >= Duration::from_millis(1_400), "{came:?} is too early");
+    }
+    // Never later than twice the hold and what it takes to notice it.
+    assert!(noticed.elapsed() < 2 * healed + Duration::from_secs(2), "{came:?} is too late");
+    opener.write_all(b"y").unwrap();
+    assert_eq!(read_byte(&mut acceptor), b'y', "then all is as before");
+
+    // A connection that was tried meanwhile: its first packet goes out again after one second.
+    pair.apply(2, "a", "b", LinkFault::Hold { heal_lag: true });
+    let dialled = Instant::now();
+    let mut waiting = pair.dial().unwrap();
+    waiting.write_all(b"z").unwrap();
+    eventually("it waits", || (pair.counts("a", "b").attempts_waiting == 1).then_some(()));
+    let waits = Instant::now();
+    pair.heal(2);
+    let mut accepted = pair.accept();
+    if waits.elapsed() < Duration::from_millis(900) {
+        panic!("let in {:?} after it was held", dialled.elapsed());
+    }
+    assert_eq!(read_byte(&mut accepted), b'z');
+}
+
+#[test]
 fn a_target_that_does_not_listen_resets_the_connection() {
     let pair = Pair::start();
     let Pair { plane, listener, port } = pair;
@@ -374,7 +447,7 @@ fn bad_requests_name_what_is_wrong_and_change_nothing() {
         (refusal(&both("a", "b"), Some("amqp"), hold.clone()), &["\"amqp\"", "known: p"]),
         (refusal(&both("a", "a"), None, hold.clone()), &["a to itself"]),
         (refusal(&[], None, hold.clone()), &["names no link"]),
-        (refusal(&both("a", "b"), None, LinkFault::ForgedTicks), &["forged-ticks", "not built"]),
+        (refusal(&both("a", "b"), Some("p"), LinkFault::ForgedTicks), &["forged-ticks", "\"p\""]),
         (refusal(&both("a", "b"), Some("p"), LinkFault::TicksOnly), &["ticks-only", "\"p\""]),
         (client.add_node("a").unwrap_err().to_string(), &["\"a\" exists"]),
         (client.add_node("no@name").unwrap_err().to_string(), &["no@name"]),

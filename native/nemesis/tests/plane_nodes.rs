@@ -11,9 +11,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::fault::{Link, LinkFault};
-use fuzz_dist_nemesis::plane::{PlaneEvent, PlaneEventKind};
+use fuzz_dist_nemesis::plane::{Options, PlaneEvent, PlaneEventKind};
 
-use support::{Node, TestPlane, both, connected_pair, eventually, link};
+use support::{Node, TestPlane, both, connected_pair, connected_pair_of, eventually, link};
 
 const ERPC: &str = "erpc:call('b@127.0.0.1', erlang, node, [], 20000)";
 
@@ -262,6 +262,105 @@ fn a_half_open_connection_is_closed_for_one_and_silent_for_the_other() {
     apply(&plane, 2, &[link("a", "b")], LinkFault::HalfOpen);
     heal(&plane, 2);
     assert_eq!(b.nodedown_reason("a"), "connection_closed");
+}
+
+fn signal(name: &str, node: &Node) {
+    let pid = node.os_pid().to_string();
+    let status = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
+    assert!(status.success());
+}
+
+/// Twice the time after which a silent peer is certainly down.
+#[test]
+fn forged_ticks_keep_the_connection_of_a_paused_peer() {
+    let (plane, mut a, mut b) = connected_pair();
+    apply(&plane, 1, &both("a", "b"), LinkFault::ForgedTicks);
+    signal("-STOP", &b);
+    let call = "erpc:call('b@127.0.0.1', erlang, node, [], 10000)";
+    assert_eq!(a.eval(call), "{error,{erpc,timeout}}");
+    observed(&plane, 1);
+    assert_eq!(a.seen(), "[{nodeup,'b@127.0.0.1'}]");
+    let counts = plane.stats("b", "a", "dist").counts;
+    assert!(counts.ticks_forged >= 10, "{counts:?}");
+    signal("-CONT", &b);
+    assert_eq!(b.seen(), "[{nodeup,'a@127.0.0.1'}]");
+    heal(&plane, 1);
+    assert_eq!(a.eval(ERPC), "'b@127.0.0.1'");
+    assert_eq!(plane.stats("a", "b", "dist").counts.opened, 1, "the connection is the first one");
+}
+
+fn plain_pair() -> (TestPlane, Node, Node) {
+    let plane = TestPlane::start();
+    let options = Options { plain_messages: true, capture: None };
+    plane.client.configure(options.clone()).unwrap();
+    let pair = connected_pair_of(plane);
+    assert!(pair.0.client.configure(options).is_err(), "there are nodes");
+    pair
+}
+
+#[test]
+fn single_messages_vanish_or_come_late_and_the_connection_lives() {
+    let (plane, mut a, mut b) = plain_pair();
+    a.eval("{sink, 'b@127.0.0.1'} ! binary:copy(<<7>>, 10000000), ok");
+    eventually("10 MB arrive", || (b.received() == "[10000000]").then_some(()));
+
+    // To a name; what goes to a pid passes.
+    let operations = |name: &str| vec![name.to_owned()];
+    let drop = LinkFault::DropMessages { operations: operations("REG_SEND"), probability: 1.0 };
+    let to_b = [link("a", "b")];
+    apply(&plane, 1, &to_b, drop);
+    a.eval("[{sink, 'b@127.0.0.1'} ! N || N <- lists:seq(1, 6)]");
+    a.eval("{sink, 'b@127.0.0.1'} ! binary:copy(<<7>>, 1000000), ok");
+    observed(&plane, 1);
+    let pid = "erpc:call('b@127.0.0.1', erlang, whereis, [sink])";
+    a.eval(&format!("{pid} ! by_pid"));
+    eventually("what goes to a pid", || (b.received() == "[10000000,by_pid]").then_some(()));
+    heal(&plane, 1);
+
+    let latency_ms = 1_500;
+    let late = LinkFault::DelayMessages { operations: operations("REG_SEND"), latency_ms };
+    apply(&plane, 2, &to_b, late);
+    let start = Instant::now();
+    a.eval("{sink, 'b@127.0.0.1'} ! late");
+    a.eval(&format!("{pid} ! early"));
+    eventually("both", || (b.received() == "[10000000,by_pid,early,late]").then_some(()));
+    assert!(start.elapsed() >= Duration::from_millis(latency_ms));
+    observed(&plane, 2);
+    heal(&plane, 2);
+    a.eval("{sink, 'b@127.0.0.1'} ! last");
+    eventually("as before", || (b.received() == "[10000000,by_pid,early,late,last]").then_some(()));
+    assert_eq!(a.seen(), "[{nodeup,'b@127.0.0.1'}]");
+    assert_eq!(plane.stats("a", "b", "dist").counts.opened, 1, "the connection is the first one");
+}
+
+#[test]
+fn without_plain_messages_none_can_be_told_apart_and_none_is_touched() {
+    let (plane, mut a, mut b) = connected_pair();
+    let operations = vec!["REG_SEND".to_owned()];
+    apply(&plane, 1, &both("a", "b"), LinkFault::DropMessages { operations, probability: 1.0 });
+    a.eval("{sink, 'b@127.0.0.1'} ! here");
+    eventually("it arrives", || (b.received() == "[here]").then_some(()));
+    assert!(plane.client.observe(1).unwrap().iter().all(|link| !link.seen));
+    heal(&plane, 1);
+}
+
+#[test]
+fn a_black_hole_costs_who_connects_the_set_up_time() {
+    let (plane, mut a, mut b) = connected_pair();
+    apply(&plane, 1, &both("a", "b"), LinkFault::BlackholeConnect);
+    observed(&plane, 1);
+    assert_eq!(a.eval(ERPC), "'b@127.0.0.1'", "the existing connection stays");
+    a.eval("erlang:disconnect_node('b@127.0.0.1')");
+    b.nodedown_reason("a");
+    let start = Instant::now();
+    assert_eq!(a.eval("net_adm:ping('b@127.0.0.1')"), "pang");
+    assert!(
+        start.elapsed() > Duration::from_secs(2),
+        "net_setuptime is 3 s: {:?}",
+        start.elapsed()
+    );
+    heal(&plane, 1);
+    a.connect("b");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::store::RunDir;
 use fuzz_dist_nemesis::guard::{Guard, GuardEvent, SpawnRequest};
-use fuzz_dist_nemesis::plane::{CONTROL_VARIABLE, PlaneClient, TOKEN_VARIABLE};
+use fuzz_dist_nemesis::plane::{CONTROL_VARIABLE, Options, PlaneClient, TOKEN_VARIABLE};
 
 use crate::agents::{Agents, WorkerEvent};
 use crate::cluster::Cluster;
@@ -34,6 +34,9 @@ use crate::workers::Workers;
 
 /// How long the plane may take to dial back.
 const PLANE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What crosses links is written there, in the folder of the run, if the spec asks for it.
+const CAPTURE_FILE: &str = "links.pcapng";
 
 /// Key of the plane at the guard.
 const PLANE_KEY: &str = "plane";
@@ -187,8 +190,17 @@ impl Session<'_> {
             .map_err(|e| internal(e.to_string()))?;
         let stream = accept(&listener, Instant::now() + PLANE_TIMEOUT).map_err(internal)?;
         let plane = PlaneClient::new(stream, self.token).map_err(|e| internal(e.to_string()))?;
+        plane.configure(self.plane_options()).map_err(|e| internal(e.to_string()))?;
         watch_plane(events, self.stop.clone(), Arc::clone(closing));
         Ok(plane)
+    }
+
+    fn plane_options(&self) -> Options {
+        let nemesis = &self.spec.nemesis;
+        Options {
+            plain_messages: planes::link::needs_plain_messages(self.spec, self.schedule),
+            capture: nemesis.capture.then(|| self.files.path().join(CAPTURE_FILE)),
+        }
     }
 
     fn new_cluster(&self, plane: &Arc<PlaneClient>) -> Result<Cluster, RunError> {

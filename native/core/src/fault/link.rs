@@ -137,6 +137,12 @@ impl LinkFault {
         LinkFault::Delay { latency_ms, jitter_ms, distribution: Distribution::Uniform }
     }
 
+    /// Whether it picks single messages out of the stream, which nodes write so that they can be told apart only
+    /// if they are kept from using atom cache and fragments.
+    pub fn needs_plain_messages(&self) -> bool {
+        matches!(self, LinkFault::DropMessages { .. } | LinkFault::DelayMessages { .. })
+    }
+
     /// Whether it is about ticks or messages, which only the distribution has.
     pub fn needs_distribution(&self) -> bool {
         matches!(

@@ -321,6 +321,12 @@ pub const NEMESIS: &[Key] = &[
         "none",
         "A `schedule.json` to run instead of drawing one; relative to the folder of the spec.",
     ),
+    key(
+        "capture",
+        Shape::Boolean,
+        "false",
+        "Whether what crosses links is written to `links.pcapng` of the run, for Wireshark and tcpdump.",
+    ),
 ];
 
 /// `[[nemesis.faults]]`, whatever its kind.

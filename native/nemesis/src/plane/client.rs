@@ -13,7 +13,7 @@ use fuzz_dist_core::sync::lock;
 
 use super::protocol::{
     Answer, Applied, Command, FaultId, Hello, Line, LinkObservation, LinkStats, MapperFault,
-    PROTOCOL, PlaneEvent, Request, parse_line, to_line,
+    Options, PROTOCOL, PlaneEvent, Request, parse_line, to_line,
 };
 
 /// How long the plane may take to say hello after it has dialled.
@@ -121,6 +121,17 @@ impl PlaneClient {
     /// Why the plane is dead, if it is.
     pub fn death(&self) -> Option<String> {
         lock(&self.shared.death).clone()
+    }
+
+    /// Says what the run wants of all connections; before there are nodes.
+    ///
+    /// # Errors
+    /// A file that cannot be written, or nodes that are there already.
+    pub fn configure(&self, options: Options) -> Result<(), PlaneError> {
+        match self.call(Command::Configure(options), None)? {
+            Answer::Configured => Ok(()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Adds a node; returns the port for its `ERL_EPMD_PORT`.

@@ -7,28 +7,46 @@
 use std::io;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use fuzz_dist_core::clock::monotonic_ns;
 use fuzz_dist_core::sync::lock;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::socket::{MsgFlags, recv};
+use nix::sys::time::{TimeSpec, TimeValLike};
 use socket2::SockRef;
 
+use super::DIST_CHANNEL;
+use super::capture::{self as tap, Capture, Tap};
 use super::counters::Counters;
+use super::framing::Writer;
 use super::gate::{Flow, Gate};
 use super::policy::Policy;
 use super::protocol::FaultId;
 use super::pump::{CHUNK_LEN, Pump};
-use super::queue::End;
+use super::queue::{End, FORGE_EVERY_NS, next_attempt_ns};
 use super::registry::Plane;
 
 /// How long the target may take to accept; on loopback the kernel answers at once or not at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A pump that waits for bytes of a silent source looks that often whether it is to forge ticks.
+const READ_TIMEOUT: Duration = Duration::from_nanos(FORGE_EVERY_NS / 2);
+/// After this time TCP sends the first packet of a connection again; then after twice that.
+const SYN_RETRANSMIT_NS: u64 = 1_000_000_000;
 /// Stack of the threads of a connection; their buffers are on the heap.
 const STACK_LEN: usize = 256 * 1024;
+
+/// What all connections have in common.
+#[derive(Debug, Clone, Default)]
+pub struct Tapping {
+    /// Whether nodes are kept from using atom cache and fragments.
+    pub plain_messages: bool,
+    /// Where what crosses links is written to.
+    pub capture: Option<Arc<Capture>>,
+}
 
 /// Which way bytes travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +68,12 @@ pub struct Connection {
     pub target: String,
     /// `dist` or the name of a port.
     pub channel: String,
+    /// Whether its ends are kept from using atom cache and fragments.
+    pub plain_messages: bool,
+    /// Where what crosses it is written to.
+    pub capture: Option<Arc<Capture>>,
+    /// How many bytes of the two directions are in the capture.
+    captured: [Arc<AtomicU32>; 2],
     opener: TcpStream,
     acceptor: OnceLock<TcpStream>,
     forward: Gate,
@@ -74,13 +98,18 @@ impl Connection {
         key: (&str, &str, &str),
         opener: TcpStream,
         policies: (Policy, Policy),
+        options: &Tapping,
     ) -> io::Result<Connection> {
         opener.set_nodelay(true)?;
+        opener.set_read_timeout(Some(READ_TIMEOUT))?;
         Ok(Connection {
             id,
             source: key.0.to_owned(),
             target: key.1.to_owned(),
             channel: key.2.to_owned(),
+            plain_messages: options.plain_messages && key.2 == DIST_CHANNEL,
+            capture: options.capture.clone(),
+            captured: Default::default(),
             opener,
             acceptor: OnceLock::new(),
             forward: Gate::new(policies.0)?,
@@ -115,6 +144,20 @@ impl Connection {
             Direction::Forward => self.acceptor.get(),
             Direction::Backward => Some(&self.opener),
         }
+    }
+
+    /// What writes a direction into the capture, if there is one; both ends must exist.
+    pub fn tap(&self, direction: Direction, writer: Writer) -> Option<Tap> {
+        let capture = self.capture.as_ref()?;
+        let port = |socket: &TcpStream| socket.peer_addr().map_or(0, |address| address.port());
+        let opener = tap::End { node: &self.source, port: port(&self.opener) };
+        let acceptor = tap::End { node: &self.target, port: port(self.acceptor.get()?) };
+        let [forward, backward] = self.captured.clone();
+        let (ends, positions) = match direction {
+            Direction::Forward => ((opener, acceptor), [forward, backward]),
+            Direction::Backward => ((acceptor, opener), [backward, forward]),
+        };
+        Some(Tap::new(capture, ends, &self.channel, writer, positions))
     }
 
     /// Whether its pumps run, or are about to.
@@ -265,20 +308,34 @@ impl Connection {
     fn wait_for_link(&self) -> Option<Vec<u8>> {
         let mut early = Vec::new();
         let mut chunk = vec![0; CHUNK_LEN];
+        let came_ns = monotonic_ns();
+        let (mut lags, mut until_ns) = (false, None);
         loop {
             let orders = *self.forward.enter();
             match orders.flow {
-                Flow::Forward if !orders.policy.hold && !orders.policy.hold_data => {
-                    return Some(early);
+                Flow::Forward if orders.policy.hold || orders.policy.hold_data => {
+                    lags |= orders.policy.heal_lag;
+                    until_ns = None;
                 }
-                Flow::Forward => {}
+                Flow::Forward if !lags => return Some(early),
+                Flow::Forward => {
+                    let now_ns = monotonic_ns();
+                    let attempt = || next_attempt_ns(came_ns, now_ns, SYN_RETRANSMIT_NS);
+                    if *until_ns.get_or_insert_with(attempt) <= now_ns {
+                        return Some(early);
+                    }
+                }
                 Flow::Swallow | Flow::Stopped => return None,
             }
             let mut fds = vec![PollFd::new(self.forward.wake_fd(), PollFlags::POLLIN)];
             if early.len() < CHUNK_LEN {
                 fds.push(PollFd::new(self.opener.as_fd(), PollFlags::POLLIN));
             }
-            if poll(&mut fds, PollTimeout::NONE).is_err() {
+            let timeout = until_ns.map(|until_ns| {
+                let left_ns = until_ns.saturating_sub(monotonic_ns());
+                TimeSpec::nanoseconds(i64::try_from(left_ns).unwrap_or(i64::MAX))
+            });
+            if ppoll(&mut fds, timeout, None).is_err() {
                 continue;
             }
             let is_ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any() == Some(true));
@@ -310,6 +367,7 @@ impl Connection {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)
             .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
+            .and_then(|stream| stream.set_read_timeout(Some(READ_TIMEOUT)).map(|()| stream))
             .map_err(|error| error.to_string())?;
         // Nobody else connects this connection.
         let _ = self.acceptor.set(stream);

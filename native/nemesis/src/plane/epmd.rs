@@ -233,6 +233,18 @@ fn port_answer(found: Option<&Registration>) -> Vec<u8> {
     answer
 }
 
+/// Short names become part of node names.
+pub fn check_short(short: &str) -> Result<(), String> {
+    let fits = !short.is_empty()
+        && short.len() <= 200
+        && short.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if fits {
+        Ok(())
+    } else {
+        Err(format!("{short:?} cannot be a node's short name: letters, digits, - and _ only"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,14 @@
 //!
 //! During the handshake a frame has a length of two bytes, afterwards of four; a frame of length 0 is a
 //! tick. The side that opened the connection changes after its `r` (challenge reply), the other side
-//! after its `a` (challenge acknowledgement). Frames are never gathered: a frame of any size is known
-//! by how much of it is still to come. A stream that does not begin like a handshake (TLS) is raw: its
-//! bytes belong to no frame, and each chunk of them counts as whole.
+//! after its `a` (challenge acknowledgement). Frames of the handshake come whole; later ones are never
+//! gathered: a frame of any size is known by how much of it is still to come. A stream that does not begin
+//! like a handshake (TLS) is raw: its bytes belong to no frame, and each chunk of them counts as whole.
+//!
+//! Which operation a frame carries can be told only where both sides have neither atom cache nor
+//! fragments: then it is `112, Control, Message` in plain external terms, and `Control` a small tuple
+//! that begins with a small integer. [`without_headers`] takes the two out of what the sides announce, which
+//! the digest of the handshake does not cover.
 //!
 //! Source: "Distribution Protocol" in the ERTS reference manual.
 
@@ -30,6 +35,8 @@ pub enum Piece {
         ends: bool,
         /// Whether the frame belongs to the handshake, which nothing may overtake.
         handshake: bool,
+        /// The number of the operation, of a plain message that begins here.
+        operation: Option<u8>,
     },
     /// A whole tick: four bytes.
     Tick,
@@ -44,6 +51,16 @@ impl Piece {
         }
     }
 
+    /// What is left of it when its first bytes have passed already.
+    pub fn without_beginning(self) -> Piece {
+        match self {
+            Piece::Data { len, ends, handshake, .. } => {
+                Piece::Data { len, ends, handshake, operation: None }
+            }
+            Piece::Tick => Piece::Tick,
+        }
+    }
+
     /// Whether it has no bytes; never.
     pub fn is_empty(self) -> bool {
         self.len() == 0
@@ -55,6 +72,41 @@ pub const TICK: [u8; 4] = [0; 4];
 
 /// No handshake message of any release is longer than this; a longer one is not a handshake.
 const HANDSHAKE_LEN_MAX: usize = 2_048;
+
+/// Bytes of a plain message up to the end of its operation: length, `p`, version, a small tuple with
+/// its arity, a small integer with its value.
+const OPERATION_LEN: usize = 10;
+
+/// Bytes that may have to be presented again with what follows.
+pub const KEPT_BACK_MAX: usize = 2 + HANDSHAKE_LEN_MAX;
+
+/// `DFLAG_DIST_HDR_ATOM_CACHE` and `DFLAG_FRAGMENTS`.
+const HEADER_FLAGS: u32 = 0x80_2000;
+
+/// Clears the flags that make messages travel with headers of their own, in a whole frame of the handshake
+/// that announces flags: `N` of either side, and `n` of releases before 23.
+pub fn without_headers(frame: &mut [u8]) {
+    // Behind length and tag: 64 bits of flags, or a version of 16 bits and 32 bits of flags.
+    let low_word = match frame.get(2) {
+        Some(b'N') => 7..11,
+        Some(b'n') => 5..9,
+        _ => return,
+    };
+    if let Some(word) = frame.get_mut(low_word)
+        && let Ok(flags) = <[u8; 4]>::try_from(&*word)
+    {
+        let flags = u32::from_be_bytes(flags) & !HEADER_FLAGS;
+        word.copy_from_slice(&flags.to_be_bytes());
+    }
+}
+
+/// The operation of a frame that begins with these bytes, if it is a plain message.
+fn operation(frame: &[u8]) -> Option<u8> {
+    match frame.get(4..OPERATION_LEN)? {
+        [112, 131, 104, _, 97, operation] => Some(*operation),
+        _ => None,
+    }
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -87,14 +139,21 @@ impl Framer {
         self.phase == Phase::Raw
     }
 
-    /// The next piece at the start of `bytes`, or `None` when more bytes are needed to know it (at most
-    /// the header of a frame and its tag, so fewer than four). The caller presents those again.
+    /// Whether the next frame of the stream is behind the handshake.
+    pub fn is_past_handshake(&self) -> bool {
+        self.phase == Phase::Distribution
+    }
+
+    /// The next piece at the start of `bytes`, or `None` when more bytes are needed to know it: a whole
+    /// frame of the handshake, or what comes before the contents of a later one. The caller presents those
+    /// again; they are at most [`KEPT_BACK_MAX`].
     pub fn next_piece(&mut self, bytes: &[u8]) -> Option<Piece> {
         if bytes.is_empty() {
             return None;
         }
         if self.phase == Phase::Raw {
-            return Some(Piece::Data { len: bytes.len(), ends: true, handshake: false });
+            let len = bytes.len();
+            return Some(Piece::Data { len, ends: true, handshake: false, operation: None });
         }
         if self.remaining > 0 {
             return Some(self.body(0, bytes.len()));
@@ -105,9 +164,17 @@ impl Framer {
                 match u32::from_be_bytes(header) {
                     0 => Some(Piece::Tick),
                     len => {
+                        let whole = usize::try_from(len).unwrap_or(usize::MAX).saturating_add(4);
+                        if bytes.len() < whole.min(OPERATION_LEN) {
+                            return None;
+                        }
                         self.remaining = u64::from(len);
                         self.handshake = false;
-                        Some(self.body(4, bytes.len()))
+                        let mut piece = self.body(4, bytes.len());
+                        if let Piece::Data { operation: found, len, .. } = &mut piece {
+                            *found = operation(&bytes[..*len]);
+                        }
+                        Some(piece)
                     }
                 }
             }
@@ -121,7 +188,8 @@ impl Framer {
         let taken = wanted.min(available - header_len);
         self.remaining -= taken as u64;
         let ends = self.remaining == 0;
-        Piece::Data { len: header_len + taken, ends, handshake: self.handshake }
+        let len = header_len + taken;
+        Piece::Data { len, ends, handshake: self.handshake, operation: None }
     }
 
     fn handshake_frame(&mut self, bytes: &[u8]) -> Option<Piece> {
@@ -138,6 +206,9 @@ impl Framer {
         if len == 0 || len > HANDSHAKE_LEN_MAX || !plausible {
             self.phase = Phase::Raw;
             return self.next_piece(bytes);
+        }
+        if bytes.len() < 2 + len {
+            return None;
         }
         self.phase = match (self.writer, tag) {
             (Writer::Opener, b'r') | (Writer::Acceptor, b'a') => Phase::Distribution,
@@ -188,7 +259,10 @@ mod tests {
                 bytes += piece.len() as u64;
                 pending.drain(..piece.len());
             }
-            assert!(pending.len() < 4, "more than a header was kept back");
+            assert!(
+                pending.len() < KEPT_BACK_MAX,
+                "more than a frame of the handshake was kept back"
+            );
         }
         (frames, ticks, bytes + pending.len() as u64)
     }
@@ -217,6 +291,38 @@ mod tests {
     }
 
     #[test]
+    fn the_operation_of_a_plain_message_is_told() {
+        let mut framer = Framer::new(Writer::Opener);
+        for first in [handshake_frame(b"N"), handshake_frame(b"r0")] {
+            framer.next_piece(&first).unwrap();
+        }
+        let mut of = |bytes: &[u8]| match framer.next_piece(bytes) {
+            Some(Piece::Data { operation, ends: true, .. }) => operation,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of(&frame(&[112, 131, 104, 4, 97, 6, 1, 2, 3])), Some(6));
+        assert_eq!(of(&frame(&[131, 68, 0, 104, 4, 97, 6, 1, 2])), None, "with a header");
+        assert_eq!(of(&frame(&[112, 131])), None, "torn");
+    }
+
+    #[test]
+    fn announced_flags_lose_cache_and_fragments_and_nothing_else() {
+        let mut name = handshake_frame(b"N\0\0\0\x0d\x07\xdf\x7f\xbd\0\0\0\x01\0\x01a");
+        let before = name.clone();
+        without_headers(&mut name);
+        assert_eq!(name[7..11], [0x07, 0x5f, 0x5f, 0xbd]);
+        assert_eq!((&name[..7], &name[11..]), (&before[..7], &before[11..]));
+        let mut old = handshake_frame(b"n\0\x05\x07\xdf\x7f\xbda@b");
+        without_headers(&mut old);
+        assert_eq!(old[5..9], [0x07, 0x5f, 0x5f, 0xbd]);
+        for other in [&b"sok"[..], b"r0123456789abcdef01234567890", b"N\0"] {
+            let mut frame = handshake_frame(other);
+            without_headers(&mut frame);
+            assert_eq!(frame[2..], *other);
+        }
+    }
+
+    #[test]
     fn what_is_no_handshake_is_raw() {
         let tls = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00];
         for stream in [&tls[..], b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\0\0\0"] {
@@ -224,7 +330,8 @@ mod tests {
                 let mut framer = Framer::new(writer);
                 let piece = framer.next_piece(stream).unwrap();
                 let len = stream.len();
-                assert_eq!(piece, Piece::Data { len, ends: true, handshake: false });
+                let whole = Piece::Data { len, ends: true, handshake: false, operation: None };
+                assert_eq!(piece, whole);
                 assert!(framer.is_raw());
             }
         }

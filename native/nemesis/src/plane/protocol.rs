@@ -5,6 +5,7 @@
 //! [`Line::Event`]s. All times are nanoseconds of `CLOCK_MONOTONIC`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use fuzz_dist_core::fault::{Link, LinkFault};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,16 @@ pub struct Request {
     pub command: Command,
 }
 
+/// What a run wants of all its connections.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Nodes are kept from using atom cache and fragments, so that single messages can be told apart.
+    pub plain_messages: bool,
+    /// What crosses links is written to this file, as pcapng.
+    pub capture: Option<PathBuf>,
+}
+
 /// How the port mapper can be wrong about a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -53,6 +64,8 @@ pub enum MapperFault {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Command {
+    /// To be asked before there are nodes; answered with [`Answer::Configured`].
+    Configure(Options),
     /// A node under test; answered with [`Answer::EpmdPort`].
     AddNode {
         /// Its short name.
@@ -136,6 +149,8 @@ pub enum Line {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
+    /// The options are in force.
+    Configured,
     /// The port of an EPMD listener.
     EpmdPort(u16),
     /// The real distribution port of a registered name.
@@ -202,6 +217,12 @@ pub struct LinkCounts {
     pub ticks_passed: u64,
     /// Ticks that a fault dropped.
     pub ticks_dropped: u64,
+    /// Ticks that a fault made up; they count as passed too.
+    pub ticks_forged: u64,
+    /// Messages that a fault dropped.
+    pub messages_dropped: u64,
+    /// Messages that a fault took aside to pass later.
+    pub messages_delayed: u64,
     /// Bytes in the plane now, read and not yet passed.
     pub bytes_held: u64,
     /// Bytes that were discarded since their connection was closed or half open.

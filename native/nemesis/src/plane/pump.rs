@@ -5,6 +5,7 @@
 //! milliseconds of most event loops) for more bytes, for room at the target, for a change of policy, or
 //! for the time at which the next bytes are due.
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
@@ -16,16 +17,15 @@ use nix::sys::socket::{MsgFlags, recv, send, sendmsg};
 use nix::sys::time::{TimeSpec, TimeValLike};
 
 use super::DIST_CHANNEL;
+use super::capture::Tap;
 use super::connection::{Connection, Direction};
 use super::counters::Counters;
-use super::framing::{Framer, Piece, Writer};
+use super::framing::{Framer, KEPT_BACK_MAX, Piece, Writer, without_headers};
 use super::gate::{Flow, Gate, Orders};
 use super::queue::{Choice, End, Queue};
 
 /// Bytes read at once.
 pub const CHUNK_LEN: usize = 64 * 1024;
-/// Bytes of a header that may be kept back before a chunk.
-const KEPT_BACK_MAX: usize = 4;
 
 /// One direction of one connection.
 pub struct Pump {
@@ -40,6 +40,7 @@ pub struct Pump {
     pieces: Vec<(Piece, usize)>,
     /// What the queue contributes to `bytes_held` now.
     held: usize,
+    tap: Option<Tap>,
 }
 
 /// Why the pump waits.
@@ -66,7 +67,12 @@ impl Pump {
         };
         // Jitter needs no seed of the run: chunks are not the same from run to run anyway.
         let random = Seed(connection.id).stream("jitter", u64::from(writer == Writer::Acceptor));
+        let mut tap = connection.tap(direction, writer);
+        if let Some(tap) = &mut tap {
+            tap.began(direction == Direction::Forward);
+        }
         Pump {
+            tap,
             connection,
             direction,
             counters,
@@ -132,10 +138,15 @@ impl Pump {
                     self.counters.bytes_discarded.add(self.queue.discard() as u64);
                     return Wait::Read;
                 }
-                Flow::Forward if self.queue.is_empty() => return Wait::Read,
+                Flow::Forward if self.queue.is_empty() && !orders.policy.forge_ticks => {
+                    return Wait::Read;
+                }
                 Flow::Forward => {}
             }
             let now_ns = monotonic_ns();
+            let sorted = self.queue.prepare(&orders.policy, now_ns);
+            self.counters.messages_dropped.add(sorted.dropped);
+            self.counters.messages_delayed.add(sorted.delayed);
             match self.queue.choose(&orders.policy, now_ns) {
                 Choice::Empty => return Wait::Read,
                 Choice::Held => return Wait::Change,
@@ -149,8 +160,15 @@ impl Pump {
                     self.queue.drop_tick();
                     self.counters.ticks_dropped.add(1);
                 }
+                Choice::Forge => {
+                    self.queue.forge_tick(now_ns);
+                    self.counters.ticks_forged.add(1);
+                }
                 Choice::End(end) => {
                     drop(orders);
+                    if let Some(tap) = &mut self.tap {
+                        tap.ended(end == End::Fin);
+                    }
                     connection.pass_end(self.direction, end);
                     return Wait::Done;
                 }
@@ -158,7 +176,12 @@ impl Pump {
                     let slices = self.queue.slices(first, count, bytes_max);
                     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
                     match sendmsg::<()>(target.as_raw_fd(), &slices, &[], flags, None) {
-                        Ok(sent) => self.count_sent(first, sent, &orders, now_ns),
+                        Ok(sent) => {
+                            if let Some(tap) = &mut self.tap {
+                                tap.passed(&slices, sent, now_ns);
+                            }
+                            self.count_sent(first, sent, &orders, now_ns);
+                        }
                         Err(Errno::EAGAIN) => return Wait::Room,
                         Err(Errno::EINTR) => {}
                         Err(_) => {
@@ -248,7 +271,7 @@ impl Pump {
         if self.kept_back > 0 {
             let len = std::mem::take(&mut self.kept_back);
             let rest = self.buffer[..len].to_vec();
-            let piece = Piece::Data { len, ends: true, handshake: false };
+            let piece = Piece::Data { len, ends: true, handshake: false, operation: None };
             self.queue.push(piece, &rest, now_ns);
         }
         self.connection.note_source_end(self.direction, end);
@@ -261,10 +284,17 @@ impl Pump {
         let chunk_len = self.kept_back + len;
         let mut pieces = std::mem::take(&mut self.pieces);
         pieces.clear();
-        let buffer = std::mem::take(&mut self.buffer);
+        let mut buffer = std::mem::take(&mut self.buffer);
         let whole = self.queue.split(&buffer[..chunk_len], |piece, at| pieces.push((piece, at)));
+        if self.connection.plain_messages {
+            for &(piece, at) in &pieces {
+                if let Piece::Data { len, handshake: true, .. } = piece {
+                    without_headers(&mut buffer[at..at + len]);
+                }
+            }
+        }
         let now_ns = monotonic_ns();
-        let passed = if may_pass && self.queue.is_empty() {
+        let passed = if may_pass && self.queue.may_be_bypassed() {
             self.pass_now(&buffer[..whole], &pieces, now_ns)
         } else {
             0
@@ -272,6 +302,7 @@ impl Pump {
         for &(piece, at) in &pieces {
             let end = at + piece.len();
             if end > passed {
+                let piece = if at < passed { piece.without_beginning() } else { piece };
                 self.queue.push(piece, &buffer[at.max(passed)..end], now_ns);
             }
         }
@@ -293,6 +324,9 @@ impl Pump {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         // Whatever is wrong with the target, the next turn meets it again and deals with it.
         let Ok(sent) = send(target.as_raw_fd(), bytes, flags) else { return 0 };
+        if let Some(tap) = &mut self.tap {
+            tap.passed(&[IoSlice::new(bytes)], sent, now_ns);
+        }
         let (mut frames, mut ticks, mut last_ends) = (0, 0, true);
         for &(piece, at) in pieces {
             let complete = at + piece.len() <= sent;

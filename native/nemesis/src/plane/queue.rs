@@ -2,17 +2,16 @@
 //!
 //! They are kept as pieces of frames, so that ticks can overtake held data, and so that a fault which
 //! lets ticks pass waits for the end of the frame that is half written: a tick in the middle of a frame
-//! would corrupt the stream. Nothing else ever changes places.
+//! would corrupt the stream. Nothing else changes places, but messages that a fault of single messages picks
+//! out: those are dropped or taken aside here as whole frames.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use rand::RngExt;
-
 use fuzz_dist_core::seed::Stream;
 
 use super::framing::{Framer, Piece, TICK};
-use super::policy::Policy;
+use super::policy::{Draw, Policy};
 
 /// Bytes kept under every policy but those below; then the source is not read any more, and TCP slows
 /// its sender.
@@ -23,6 +22,12 @@ const BYTES_MAX_WIDE: usize = 16 * 1024 * 1024;
 const PIECES_PER_SEND: usize = 64;
 /// A throttled link sends this long a stretch at once, so that short waits do not cost its rate.
 const THROTTLE_QUANTUM_NS: u64 = 5_000_000;
+/// Between two forged ticks: less than any tick interval, which is at least a quarter of a second longer.
+pub const FORGE_EVERY_NS: u64 = 500_000_000;
+/// After this time TCP sends again for the first time what was not acknowledged; then after twice that.
+const RETRANSMIT_NS: u64 = 200_000_000;
+/// TCP waits no longer than this between two attempts.
+const RETRANSMIT_NS_MAX: u64 = 120_000_000_000;
 
 #[derive(Debug)]
 struct Item {
@@ -32,9 +37,38 @@ struct Item {
     /// Whether a frame ends with it.
     ends: bool,
     came_ns: u64,
-    /// The part of the jitter that is added, 0 to 1.
-    jitter: f64,
+    /// Decides its jitter and its fate.
+    draw: Draw,
+    /// Of a plain message that begins with it.
+    operation: Option<u8>,
+    /// Whether it was decided that the message that begins with it passes.
+    settled: bool,
     counted_postponed: bool,
+}
+
+/// A message that was taken aside.
+#[derive(Debug)]
+struct Late {
+    due_ns: u64,
+    operation: u8,
+    items: Vec<Item>,
+}
+
+/// What became of messages.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sorted {
+    pub dropped: u64,
+    pub delayed: u64,
+}
+
+/// When TCP would try again, after now, what it first sent at `first_ns` to nobody.
+pub fn next_attempt_ns(first_ns: u64, now_ns: u64, initial_ns: u64) -> u64 {
+    let (mut at_ns, mut step_ns) = (first_ns, initial_ns.max(1));
+    while at_ns <= now_ns {
+        at_ns = at_ns.saturating_add(step_ns);
+        step_ns = step_ns.saturating_mul(2).min(RETRANSMIT_NS_MAX);
+    }
+    at_ns
 }
 
 /// How the source ended its stream.
@@ -59,6 +93,8 @@ pub enum Choice {
     Send { first: usize, count: usize, bytes_max: usize },
     /// The tick at the front is to be dropped.
     DropTick,
+    /// A tick is to be made up.
+    Forge,
     /// All has passed; now the end.
     End(End),
 }
@@ -84,6 +120,16 @@ pub struct Queue {
     mid_frame: bool,
     end: Option<(End, u64)>,
     next_free_ns: u64,
+    next_forge_ns: u64,
+    /// Since when a hold with `heal_lag` has kept what is here.
+    stalled_since_ns: Option<u64>,
+    /// Until when that still waits, after the hold.
+    lag_until_ns: Option<u64>,
+    late: Vec<Late>,
+    /// Whether the rest of a message is to be dropped when it comes.
+    dropping: bool,
+    /// Whether the front waits for the rest of its message, to be taken aside whole.
+    gathering: bool,
     random: Stream,
 }
 
@@ -99,6 +145,12 @@ impl Queue {
             mid_frame: false,
             end: None,
             next_free_ns: 0,
+            next_forge_ns: 0,
+            stalled_since_ns: None,
+            lag_until_ns: None,
+            late: Vec::new(),
+            dropping: false,
+            gathering: false,
             random,
         }
     }
@@ -110,7 +162,12 @@ impl Queue {
 
     /// Whether nothing is in it, not even the end of the stream.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty() && self.end.is_none()
+        self.items.is_empty() && self.late.is_empty() && self.end.is_none()
+    }
+
+    /// Whether bytes that come may pass without having been in it.
+    pub fn may_be_bypassed(&self) -> bool {
+        self.is_empty() && !self.dropping
     }
 
     /// Whether the stream has ended.
@@ -120,7 +177,7 @@ impl Queue {
 
     /// Whether more may be read from the source under this policy.
     pub fn has_room(&self, policy: &Policy) -> bool {
-        let wide = policy.hold_data || policy.delay.is_some();
+        let wide = policy.hold_data || policy.delay.is_some() || policy.messages.is_some();
         self.bytes < if wide { BYTES_MAX_WIDE } else { BYTES_MAX }
     }
 
@@ -142,10 +199,14 @@ impl Queue {
 
     /// Appends one piece.
     pub fn push(&mut self, piece: Piece, bytes: &[u8], now_ns: u64) {
-        let (tick, handshake, ends) = match piece {
-            Piece::Tick => (true, false, true),
-            Piece::Data { ends, handshake, .. } => (false, handshake, ends),
+        let (tick, handshake, ends, operation) = match piece {
+            Piece::Tick => (true, false, true, None),
+            Piece::Data { ends, handshake, operation, .. } => (false, handshake, ends, operation),
         };
+        if self.dropping {
+            self.dropping = !ends;
+            return;
+        }
         self.bytes += bytes.len();
         self.ticks += usize::from(tick);
         self.items.push_back(Item {
@@ -154,7 +215,9 @@ impl Queue {
             handshake,
             ends,
             came_ns: now_ns,
-            jitter: self.random.random(),
+            draw: Draw::next(&mut self.random),
+            operation,
+            settled: false,
             counted_postponed: false,
         });
     }
@@ -172,18 +235,149 @@ impl Queue {
     /// Discards all bytes; returns how many.
     pub fn discard(&mut self) -> usize {
         self.items.clear();
+        self.late.clear();
         self.front_sent = 0;
         self.ticks = 0;
+        self.stalled_since_ns = None;
+        self.lag_until_ns = None;
         std::mem::take(&mut self.bytes)
     }
 
-    /// What may be done now.
+    /// Brings what depends on the time up to it, before [`Queue::choose`]: what a hold leaves behind, and
+    /// messages that are dropped, taken aside, or come back.
+    pub fn prepare(&mut self, policy: &Policy, now_ns: u64) -> Sorted {
+        self.follow_back_off(policy, now_ns);
+        let mut sorted = Sorted::default();
+        if self.late.is_empty() && policy.messages.is_none() {
+            self.gathering = false;
+            return sorted;
+        }
+        while !self.mid_frame {
+            self.gathering = false;
+            self.take_back(policy, now_ns);
+            let Some(front) = self.items.front() else { break };
+            let (Some(messages), Some(operation), false) =
+                (policy.messages, front.operation, front.settled)
+            else {
+                break;
+            };
+            let delay_ns = messages.delay_ns(operation);
+            if front.draw.is_under_ppm(messages.drop_ppm(operation)) {
+                let (items, ends) = self.take_front_message();
+                self.bytes -= items.iter().map(|item| item.bytes.len()).sum::<usize>();
+                self.dropping = !ends;
+                sorted.dropped += 1;
+            } else if delay_ns == 0 {
+                self.settle_front();
+            } else if self.items.iter().any(|item| item.ends) {
+                let due_ns = now_ns.saturating_add(delay_ns);
+                let (items, _) = self.take_front_message();
+                self.late.push(Late { due_ns, operation, items });
+                sorted.delayed += 1;
+            } else if self.ended() || !self.has_room(policy) {
+                // It will never be whole, or is too big to be taken aside.
+                self.settle_front();
+            } else {
+                self.gathering = true;
+                break;
+            }
+        }
+        sorted
+    }
+
+    fn settle_front(&mut self) {
+        if let Some(front) = self.items.front_mut() {
+            front.settled = true;
+        }
+    }
+
+    /// The message at the front, as far as it has come, and whether it is whole.
+    fn take_front_message(&mut self) -> (Vec<Item>, bool) {
+        let mut taken = Vec::new();
+        while let Some(item) = self.items.pop_front() {
+            let ends = item.ends;
+            taken.push(item);
+            if ends {
+                return (taken, true);
+            }
+        }
+        (taken, false)
+    }
+
+    /// Puts messages in front whose time has come or whose fault is over, the earliest first.
+    fn take_back(&mut self, policy: &Policy, now_ns: u64) {
+        let is_over = |operation| policy.messages.is_none_or(|all| all.delay_ns(operation) == 0);
+        let ready = |late: &mut Late| late.due_ns <= now_ns || is_over(late.operation);
+        let mut back: Vec<Late> = self.late.extract_if(.., ready).collect();
+        back.sort_by_key(|late| late.due_ns);
+        for late in back.into_iter().rev() {
+            for mut item in late.items.into_iter().rev() {
+                item.settled = true;
+                self.items.push_front(item);
+            }
+        }
+    }
+
+    fn follow_back_off(&mut self, policy: &Policy, now_ns: u64) {
+        if policy.hold {
+            if policy.heal_lag && !self.is_empty() {
+                self.stalled_since_ns.get_or_insert(now_ns);
+            }
+            self.lag_until_ns = None;
+        } else if let Some(since_ns) = self.stalled_since_ns {
+            let until_ns = *self
+                .lag_until_ns
+                .get_or_insert_with(|| next_attempt_ns(since_ns, now_ns, RETRANSMIT_NS));
+            if until_ns <= now_ns {
+                // Progress: the next loss begins anew.
+                self.stalled_since_ns = None;
+                self.lag_until_ns = None;
+            }
+        }
+    }
+
+    /// Makes up a tick, which passes next.
+    pub fn forge_tick(&mut self, now_ns: u64) {
+        self.push(Piece::Tick, &TICK, now_ns);
+        if let Some(tick) = self.items.pop_back() {
+            self.items.push_front(tick);
+        }
+        self.next_forge_ns = now_ns + FORGE_EVERY_NS;
+    }
+
+    /// While all is held: the rest of a frame, without which no tick may follow, and ticks.
+    fn choose_forged(&self, now_ns: u64) -> Choice {
+        let front = self.items.front();
+        let in_handshake =
+            !self.framer.is_past_handshake() || front.is_some_and(|front| front.handshake);
+        match front {
+            _ if in_handshake => Choice::Held,
+            Some(front) if front.tick || self.mid_frame => {
+                Choice::Send { first: 0, count: 1, bytes_max: usize::MAX }
+            }
+            None if self.mid_frame => Choice::Held,
+            _ if self.next_forge_ns > now_ns => Choice::At(self.next_forge_ns),
+            _ => Choice::Forge,
+        }
+    }
+
+    /// What may be done now; to be asked after [`Queue::prepare`].
     pub fn choose(&self, policy: &Policy, now_ns: u64) -> Choice {
+        if policy.hold && policy.forge_ticks {
+            return self.choose_forged(now_ns);
+        }
         if self.is_empty() {
             return Choice::Empty;
         }
         if policy.hold {
             return Choice::Held;
+        }
+        if let Some(until_ns) = self.lag_until_ns {
+            return Choice::At(until_ns);
+        }
+        if self.gathering || (self.items.is_empty() && !self.late.is_empty()) {
+            let due_ns = self.late.iter().map(|late| late.due_ns).min();
+            return due_ns.map_or(Choice::Held, Choice::At);
         }
         let Some(front) = self.items.front() else { return self.choose_end(policy, now_ns) };
         if policy.drop_ticks && front.tick && !self.mid_frame {
@@ -198,7 +392,7 @@ impl Queue {
             (0, front)
         };
         let free_ns = if policy.bytes_per_s.is_some() { self.next_free_ns } else { 0 };
-        let due_ns = free_ns.max(due(policy, item.came_ns, item.jitter));
+        let due_ns = free_ns.max(due(policy, item.came_ns, Some(item.draw)));
         if due_ns > now_ns {
             return Choice::At(due_ns);
         }
@@ -216,7 +410,7 @@ impl Queue {
         match self.end {
             None => Choice::Empty,
             Some(_) if policy.hold_data => Choice::Held,
-            Some((end, came_ns)) => match due(policy, came_ns, 0.0) {
+            Some((end, came_ns)) => match due(policy, came_ns, None) {
                 due_ns if due_ns > now_ns => Choice::At(due_ns),
                 _ => Choice::End(end),
             },
@@ -303,178 +497,16 @@ impl Queue {
     }
 }
 
-fn due(policy: &Policy, came_ns: u64, jitter: f64) -> u64 {
+/// When what came then passes; without a draw there is no jitter.
+fn due(policy: &Policy, came_ns: u64, draw: Option<Draw>) -> u64 {
     match policy.delay {
         None => 0,
-        Some(delay) => came_ns
-            .saturating_add(delay.latency_ns)
-            .saturating_add((delay.jitter_ns as f64 * jitter) as u64),
+        Some(delay) => {
+            let wait_ns = draw.map_or(delay.latency_ns, |draw| delay.total_ns(draw));
+            came_ns.saturating_add(wait_ns)
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plane::framing::Writer;
-    use crate::plane::policy::Delay;
-    use fuzz_dist_core::seed::Seed;
-
-    /// What a distribution writes: a handshake, then frames that carry their number, and ticks.
-    fn stream(random: &mut Stream) -> Vec<u8> {
-        let mut stream = vec![0, 2, b'N', 1, 0, 1, b'r'];
-        for number in 0..40u8 {
-            let len = random.random_range(1..300u32);
-            stream.extend(len.to_be_bytes());
-            stream.extend(vec![number; len as usize]);
-            for _ in 0..random.random_range(0..3) {
-                stream.extend(TICK);
-            }
-        }
-        stream
-    }
-
-    /// Frames in order, and the number of ticks; panics when `bytes` are no whole frames.
-    fn parse(bytes: &[u8]) -> (Vec<Vec<u8>>, usize) {
-        let mut framer = Framer::new(Writer::Opener);
-        let (mut frames, mut ticks, mut at) = (Vec::new(), 0, 0);
-        while at < bytes.len() {
-            let piece = framer.next_piece(&bytes[at..]).expect("a whole header");
-            match piece {
-                Piece::Tick => ticks += 1,
-                Piece::Data { len, ends, .. } => {
-                    assert!(ends, "a frame is cut");
-                    frames.push(bytes[at..at + len].to_vec());
-                }
-            }
-            at += piece.len();
-        }
-        assert!(!framer.is_raw());
-        (frames, ticks)
-    }
-
-    fn draw_policy(random: &mut Stream) -> Policy {
-        Policy {
-            hold: random.random_bool(0.1),
-            hold_data: random.random_bool(0.3),
-            drop_ticks: random.random_bool(0.1),
-            bytes_per_s: random.random_bool(0.2).then_some(1_000_000),
-            delay: random.random_bool(0.2).then_some(Delay { latency_ns: 1_000, jitter_ns: 5_000 }),
-            refuse: false,
-        }
-    }
-
-    struct Bench {
-        queue: Queue,
-        random: Stream,
-        output: Vec<u8>,
-        dropped: usize,
-        now_ns: u64,
-    }
-
-    impl Bench {
-        /// Passes what may pass, in pieces as small as a kernel may take.
-        fn drain(&mut self, policy: &Policy) -> Choice {
-            loop {
-                match self.queue.choose(policy, self.now_ns) {
-                    Choice::DropTick => {
-                        self.queue.drop_tick();
-                        self.dropped += 1;
-                    }
-                    Choice::Send { first, count, bytes_max } => {
-                        let slices = self.queue.slices(first, count, bytes_max);
-                        let offered: Vec<u8> =
-                            slices.iter().flat_map(|slice| slice.iter().copied()).collect();
-                        assert!(!offered.is_empty());
-                        let sent = self.random.random_range(1..=offered.len());
-                        self.output.extend(&offered[..sent]);
-                        self.queue.sent(first, sent, policy, self.now_ns);
-                        if self.random.random_bool(0.3) {
-                            return Choice::Empty; // The target was full.
-                        }
-                    }
-                    other => return other,
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn whatever_the_policies_frames_stay_whole_and_in_order() {
-        for round in 0..300 {
-            let mut random = Seed(3).stream("queue", round);
-            let input = stream(&mut random);
-            let (frames, ticks) = parse(&input);
-            let queue = Queue::new(Framer::new(Writer::Opener), Seed(4).stream("jitter", round));
-            let mut bench = Bench { queue, random, output: Vec::new(), dropped: 0, now_ns: 1 };
-            let mut policy = Policy::default();
-            let mut pending = Vec::new();
-            let mut rest = &input[..];
-            while !rest.is_empty() {
-                let len = bench.random.random_range(1..=200).min(rest.len());
-                pending.extend_from_slice(&rest[..len]);
-                rest = &rest[len..];
-                let mut pieces = Vec::new();
-                let whole = bench.queue.split(&pending, |piece, at| pieces.push((piece, at)));
-                for (piece, at) in pieces {
-                    bench.queue.push(piece, &pending[at..at + piece.len()], bench.now_ns);
-                }
-                pending.drain(..whole);
-                if bench.random.random_bool(0.3) {
-                    policy = draw_policy(&mut bench.random);
-                }
-                bench.now_ns += bench.random.random_range(0..3_000);
-                bench.drain(&policy);
-            }
-            assert!(pending.is_empty());
-            bench.queue.push_end(End::Fin, bench.now_ns);
-            while bench.drain(&Policy::default()) != Choice::End(End::Fin) {}
-            assert_eq!(bench.queue.bytes(), 0);
-            let (passed, passed_ticks) = parse(&bench.output);
-            assert!(passed == frames, "round {round}: frames were lost, changed or swapped");
-            assert_eq!(passed_ticks + bench.dropped, ticks, "round {round}");
-        }
-    }
-
-    fn loaded(pieces: &[(Piece, &[u8])]) -> Queue {
-        let framer = Framer::new(Writer::Opener);
-        let mut queue = Queue::new(framer, Seed(5).stream("jitter", 0));
-        for (piece, bytes) in pieces {
-            queue.push(*piece, bytes, 1_000);
-        }
-        queue
-    }
-
-    #[test]
-    fn a_tick_overtakes_held_data_but_not_a_frame_that_is_half_written() {
-        let piece = |ends| Piece::Data { len: 6, ends, handshake: false };
-        let data = |ends| (piece(ends), &b"\0\0\0\x02xy"[..]);
-        let policy = Policy { hold_data: true, ..Policy::default() };
-        let mut queue = loaded(&[data(true), data(true), (Piece::Tick, &TICK)]);
-        let send = |first, bytes_max| Choice::Send { first, count: 1, bytes_max };
-        assert_eq!(queue.choose(&policy, 2_000), send(2, usize::MAX));
-        queue.sent(2, 4, &policy, 2_000);
-        assert_eq!(queue.choose(&policy, 2_000), Choice::Held);
-
-        let mut queue = loaded(&[data(true), (Piece::Tick, &TICK)]);
-        queue.sent(0, 3, &Policy::default(), 2_000);
-        assert_eq!(queue.choose(&policy, 2_000), send(0, usize::MAX), "the frame is completed");
-        queue.sent(0, 3, &policy, 2_000);
-        assert_eq!(queue.choose(&policy, 2_000), send(0, usize::MAX), "then the tick");
-    }
-
-    #[test]
-    fn the_end_waits_behind_what_is_held() {
-        let mut queue = loaded(&[]);
-        queue.push_end(End::Rst, 1_000);
-        for policy in [
-            Policy { hold: true, ..Policy::default() },
-            Policy { hold_data: true, ..Policy::default() },
-        ] {
-            assert_eq!(queue.choose(&policy, 2_000), Choice::Held);
-        }
-        let delay = Some(Delay { latency_ns: 5_000, jitter_ns: 0 });
-        let policy = Policy { delay, ..Policy::default() };
-        assert_eq!(queue.choose(&policy, 2_000), Choice::At(6_000));
-        assert_eq!(queue.choose(&Policy::default(), 2_000), Choice::End(End::Rst));
-    }
-}
+mod tests;

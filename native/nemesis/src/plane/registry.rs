@@ -14,15 +14,16 @@ use fuzz_dist_core::fault::{Link, LinkFault, PlaneFault};
 use fuzz_dist_core::sync::lock;
 
 use super::DIST_CHANNEL;
-use super::connection::{BothCounters, Connection, Direction, serve};
+use super::capture::Capture;
+use super::connection::{BothCounters, Connection, Direction, Tapping, serve};
 use super::counters::Counters;
-use super::epmd::{Names, Registration};
+use super::epmd::{Names, Registration, check_short};
 use super::listeners::{Endpoint, Listener, Listeners, Viewer};
 use super::observation;
-use super::policy::{Action, Policy, objection};
+use super::policy::{Access, Action, Policy, objection};
 use super::protocol::{
-    Applied, FaultId, Line, LinkCounts, LinkObservation, LinkStats, MapperFault, PlaneEvent,
-    PlaneEventKind,
+    Applied, FaultId, Line, LinkCounts, LinkObservation, LinkStats, MapperFault, Options,
+    PlaneEvent, PlaneEventKind,
 };
 
 /// One channel of one directed link.
@@ -39,7 +40,8 @@ impl ChannelKey {
         ChannelKey { from: from.into(), to: to.into(), channel: channel.into() }
     }
 
-    fn link(&self) -> Link {
+    /// Without the channel.
+    pub fn link(&self) -> Link {
         Link { from: self.from.clone(), to: self.to.clone() }
     }
 }
@@ -71,6 +73,7 @@ struct State {
     /// Nodes under test, with their EPMD ports.
     nodes: BTreeMap<String, u16>,
     names: Names,
+    tapping: Tapping,
     /// Real ports of named ports, by (target, name).
     ports: BTreeMap<(String, String), u16>,
     channels: BTreeMap<ChannelKey, Channel>,
@@ -118,6 +121,22 @@ impl Plane {
 
     fn tell_event(&self, kind: PlaneEventKind) {
         self.tell(Line::Event(PlaneEvent { monotonic_ns: monotonic_ns(), kind }));
+    }
+
+    /// Puts options in force that all connections have in common.
+    pub fn configure(&self, options: Options) -> Result<(), String> {
+        let mut state = lock(&self.state);
+        if !state.nodes.is_empty() {
+            return Err("options must come before nodes".into());
+        }
+        let capture = match options.capture {
+            None => None,
+            Some(path) => Some(Capture::create(&path).map(Arc::new).map_err(|error| {
+                format!("cannot write a capture to {}: {error}", path.display())
+            })?),
+        };
+        state.tapping = Tapping { plain_messages: options.plain_messages, capture };
+        Ok(())
     }
 
     /// Adds a node with links to and from every other.
@@ -233,7 +252,7 @@ impl Plane {
         let port = state.port_for(viewer, registration);
         if let Viewer::Node(source) = viewer
             && let Some(channel) = state.channels.get(&ChannelKey::new(source, name, DIST_CHANNEL))
-            && channel.policy.refuse
+            && channel.policy.access == Access::Refused
         {
             channel.counters.lookups_refused.add(1);
         }
@@ -270,7 +289,7 @@ impl Plane {
         let policies = (state.policy(key), state.policy(&back));
         let id = self.next_connection.fetch_add(1, Ordering::Relaxed);
         let name = (key.from.as_str(), key.to.as_str(), key.channel.as_str());
-        let connection = match Connection::new(id, name, opener, policies) {
+        let connection = match Connection::new(id, name, opener, policies, &state.tapping) {
             Ok(connection) => Arc::new(connection),
             Err(error) => return eprintln!("fuzz_dist plane: connection {key}: {error}"),
         };
@@ -402,6 +421,13 @@ impl Plane {
         stats.collect()
     }
 
+    /// Whether the effect of an active fault is found out by connecting and waiting.
+    pub fn is_probed(&self, fault: FaultId) -> bool {
+        let state = lock(&self.state);
+        let active = state.faults.get(&fault);
+        active.is_some_and(|active| matches!(active.kind, LinkFault::BlackholeConnect))
+    }
+
     /// What an active fault has done so far, link by link.
     pub fn observe(&self, fault: FaultId) -> Result<Vec<LinkObservation>, String> {
         let (kind, applied_ns, channels) = {
@@ -415,19 +441,7 @@ impl Plane {
             (active.kind.clone(), active.applied_ns, looks.collect::<Vec<_>>())
         };
         // Without the lock: a probe connects.
-        let observations = channels.into_iter().map(|(key, before, now, proxy_port)| {
-            let (seen, effect) = observation::judge(&kind, &before, &now, proxy_port);
-            LinkObservation {
-                link: key.link(),
-                channel: key.channel,
-                seen,
-                effect,
-                applied_monotonic_ns: applied_ns,
-                before,
-                now,
-            }
-        });
-        Ok(observations.collect())
+        Ok(observation::observe(&kind, applied_ns, channels))
     }
 }
 
@@ -438,16 +452,12 @@ impl Channel {
         if policy == self.policy {
             return Ok(());
         }
-        let refuse_changes = policy.refuse != self.policy.refuse;
+        let (was, access) = (self.policy.access, policy.access);
         self.policy = policy;
         for (connection, direction) in self.flows.values() {
             connection.gate(*direction).change(|orders| orders.policy = policy);
         }
-        match (refuse_changes, policy.refuse) {
-            (true, true) => listeners.stop(&self.proxy),
-            (true, false) => listeners.resume(&self.proxy),
-            (false, _) => Ok(()),
-        }
+        if was == access { Ok(()) } else { listeners.change(&self.proxy, was, access) }
     }
 }
 
@@ -591,17 +601,5 @@ fn count_closed(connection: &Connection, counters: &Counters) {
     counters.closed.add(1);
     if connection.closed_by_fault() {
         counters.closed_by_fault.add(1);
-    }
-}
-
-/// Short names become part of node names.
-fn check_short(short: &str) -> Result<(), String> {
-    let fits = !short.is_empty()
-        && short.len() <= 200
-        && short.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if fits {
-        Ok(())
-    } else {
-        Err(format!("{short:?} cannot be a node's short name: letters, digits, - and _ only"))
     }
 }

@@ -134,6 +134,18 @@ fn handle(plane: &Arc<Plane>, timer: &Timer, request: Request) {
             (*at_ns, Purpose::Apply(*fault))
         }
         Command::Heal { fault, at_monotonic_ns: Some(at_ns) } => (*at_ns, Purpose::Heal(*fault)),
+        // It may connect, and wait for what comes of it; nothing else may wait for that.
+        Command::Observe { fault } if plane.is_probed(*fault) => {
+            let (shared, fault) = (Arc::clone(plane), *fault);
+            let observe = move || {
+                let result = shared.observe(fault).map(Answer::Observed);
+                shared.tell(Line::Reply { id, result });
+            };
+            if let Err(error) = std::thread::Builder::new().name("probe".into()).spawn(observe) {
+                plane.tell(Line::Reply { id, result: Err(format!("no thread: {error}")) });
+            }
+            return;
+        }
         _ => return plane.tell(Line::Reply { id, result: execute(plane, command) }),
     };
     if let Command::Apply { fault, links, port, what, .. } = &command
@@ -160,6 +172,7 @@ fn is_future(at_ns: Option<u64>) -> bool {
 
 fn execute(plane: &Plane, command: Command) -> Result<Answer, String> {
     match command {
+        Command::Configure(options) => plane.configure(options).map(|()| Answer::Configured),
         Command::AddNode { short } => plane.add_node(&short).map(Answer::EpmdPort),
         Command::AddTool => plane.add_tool().map(Answer::EpmdPort),
         Command::Registered { short } => Ok(Answer::Registered(plane.registered(&short))),

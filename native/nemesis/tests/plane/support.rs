@@ -174,6 +174,11 @@ impl Node {
         Node { short: short.into(), process, input, answers }
     }
 
+    /// The process id of its VM, which `erl` becomes.
+    pub fn os_pid(&self) -> u32 {
+        self.process.id()
+    }
+
     fn answer(&self, what: &str) -> String {
         self.answers
             .recv_timeout(PATIENCE)
@@ -238,7 +243,11 @@ pub fn full_name(short: &str) -> String {
 
 /// A plane with two nodes that are connected.
 pub fn connected_pair() -> (TestPlane, Node, Node) {
-    let plane = TestPlane::start();
+    connected_pair_of(TestPlane::start())
+}
+
+/// The same over a plane that was prepared.
+pub fn connected_pair_of(plane: TestPlane) -> (TestPlane, Node, Node) {
     let ports = ["a", "b"].map(|short| (short, plane.client.add_node(short).unwrap()));
     let mut nodes = Node::start_many(&ports);
     let (b, mut a) = (nodes.remove(1), nodes.remove(0));

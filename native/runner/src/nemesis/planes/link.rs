@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fuzz_dist_core::Value;
-use fuzz_dist_core::fault::{Availability, FaultKind, LinkFault, Plane};
+use fuzz_dist_core::fault::{Availability, FaultKind, FaultSchedule, LinkFault, Plane};
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::sync::lock;
-use fuzz_dist_nemesis::plane::policy::not_built;
 use fuzz_dist_nemesis::plane::{DIST_CHANNEL, LinkObservation, LinkStats, PlaneClient};
 
 use super::{Applied, AppliedFault, FaultPlane, Order, Registration, Seen, Tools};
@@ -20,6 +19,14 @@ use crate::recorder::{Recorder, map, strings};
 
 /// How long before its time a fault is handed to the plane process.
 const LEAD: Duration = Duration::from_millis(8);
+
+/// What is told of faults of single messages.
+const BEYOND_TCP: &str = "outside what TCP can do: single messages vanish from a connection that lives, or change \
+    places; nodes of such a run use neither atom cache nor fragments";
+
+/// What is told of holds with `heal_lag`.
+const HEAL_LAG: &str = "the waits of TCP's retransmissions are computed, 200 ms doubled each time from the first \
+    byte that was held; a kernel measures the round trip";
 
 /// The plane.
 pub const REGISTRATION: Registration = Registration {
@@ -32,9 +39,22 @@ pub const REGISTRATION: Registration = Registration {
 
 fn availability(kind: &FaultKind, _spec: Option<&Spec>) -> Availability {
     let FaultKind::Link(kind) = kind else { return Availability::not_built() };
-    match not_built(kind) {
-        None => Availability::Real,
-        Some(reason) => Availability::Unavailable(reason.into()),
+    if kind.needs_plain_messages() {
+        return Availability::Emulated(BEYOND_TCP.into());
+    }
+    match kind {
+        LinkFault::Hold { heal_lag: true } => Availability::Emulated(HEAL_LAG.into()),
+        _ => Availability::Real,
+    }
+}
+
+/// Whether a run has faults of single messages. Packages have none.
+pub fn needs_plain_messages(spec: &Spec, schedule: Option<&FaultSchedule>) -> bool {
+    let of_messages =
+        |kind: &FaultKind| matches!(kind, FaultKind::Link(kind) if kind.needs_plain_messages());
+    match schedule {
+        Some(schedule) => schedule.faults.iter().any(|fault| of_messages(&fault.kind)),
+        None => spec.nemesis.faults.iter().any(|fault| of_messages(&fault.kind)),
     }
 }
 
