@@ -93,7 +93,11 @@ fn histories_that_are_none() {
         b"{:type :invok, :f :read, :process 0, :value nil}\n",
         &["type.edn", "invok"],
     );
-    refused("orphan.edn", b"{:type :ok, :f :read, :process 0, :value nil}\n", &["orphan.edn"]);
+    // Completions alone are a history; one that lost its invocation among others is not.
+    let orphan = b"{:type :invoke, :f :read, :process 0, :value nil}
+{:type :ok, :f :read, :process 0, :value nil}
+{:type :ok, :f :read, :process 1, :value nil}\n";
+    refused("orphan.edn", orphan, &["orphan.edn:3:1", "no open invocation"]);
     let missing = scene.run(&["check", "--checker", "set-full", "none.edn"]);
     assert_refused(&missing, &["none.edn"]);
     assert_refused(&scene.run(&["check", "--checker", "set-full", "."]), &["directory"]);
