@@ -41,7 +41,8 @@
 -define(EVENTS_PER_SECOND_MAX, 100).
 
 -record(ws, {socket, chunks = [], size = 0, need = 2, fragments = none}).
--record(state, {ws, watched = false, rates = #{}}).
+%% `faults' is the ledger of the faults in this VM, once there was one.
+-record(state, {ws, watched = false, rates = #{}, faults = none}).
 
 -type config() :: #{core := iodata(), token := iodata(), node := iodata(), run := iodata(),
                     lifeline => boolean()}.
@@ -136,7 +137,7 @@ dial(Config, Deadline, BackOff) ->
         {ok, Ws, Messages} ->
             %% The new connection asks for what it wants to watch.
             _ = monitor_nodes(false),
-            lost = serve(messages(Messages, #state{ws = Ws}, [])),
+            serve(messages(Messages, #state{ws = Ws}, [])),
             dial(Config, ?LIFE_LINE_MS);
         {error, _} ->
             case now_ms() + BackOff < Deadline of
@@ -161,7 +162,7 @@ batch(Message, State, Out, Left) ->
             after 0 -> flush(State1, Out1)
             end;
         {ok, State1, Out1} -> flush(State1, Out1);
-        lost -> lost
+        lost -> lost(State)
     end.
 
 flush(State, []) ->
@@ -169,8 +170,12 @@ flush(State, []) ->
 flush(#state{ws = Ws} = State, Out) ->
     case ws_send(Ws, lists:reverse(Out)) of
         ok -> serve(State);
-        {error, _} -> ws_close(Ws), lost
+        {error, _} -> ws_close(Ws), lost(State)
     end.
+
+%% Faults end with the connection that asked for them.
+lost(#state{faults = none}) -> ok;
+lost(#state{faults = Ledger}) -> fuzz_dist_vm:lost(Ledger).
 
 messages(Messages, State, Out) ->
     {State1, Out1} = requests(Messages, State, Out),
@@ -186,6 +191,9 @@ handle({nodeup, Node, Info}, State, Out) ->
     {ok, State, [event(nodeup, node_event(Node, Info)) | Out]};
 handle({nodedown, Node, Info}, State, Out) ->
     {ok, State, [event(nodedown, node_event(Node, Info)) | Out]};
+handle({'CHANGE', _Monitor, time_offset, clock_service, Offset}, State, Out) ->
+    OffsetNs = erlang:convert_time_unit(Offset, native, nanosecond),
+    {ok, State, [event(time_offset, #{offset_ns => OffsetNs}) | Out]};
 handle({monitor, Subject, Kind, Detail}, State, Out) ->
     {State1, Out1} = limited(Kind, Subject, Detail, State, Out),
     {ok, State1, Out1};
@@ -213,6 +221,8 @@ request({connect, Id, Nodes}, State, Out) ->
 request({call, Id, Module, Function, Arguments, TimeoutMs}, State, Out) ->
     in_background(fun() -> {reply, Id, call(Module, Function, Arguments, TimeoutMs)} end),
     {State, Out};
+request({fault, Id, Request}, State, Out) ->
+    fault(Id, Request, State, Out);
 request({stop, _Id}, State, Out) ->
     init:stop(),
     {State, Out};
@@ -220,6 +230,16 @@ request(Unknown, State, Out) when is_tuple(Unknown), tuple_size(Unknown) >= 2 ->
     %% A newer core: it learns that this agent cannot.
     {State, [{reply, element(2, Unknown), {error, {unknown_request, element(1, Unknown)}}} | Out]};
 request(_, State, Out) ->
+    {State, Out}.
+
+%% The core loads the module before it asks.
+fault(Id, Request, #state{faults = none} = State, Out) ->
+    case code:ensure_loaded(fuzz_dist_vm) of
+        {module, _} -> fault(Id, Request, State#state{faults = fuzz_dist_vm:start(self())}, Out);
+        {error, Reason} -> {State, [{reply, Id, {error, {fuzz_dist_vm, Reason}}} | Out]}
+    end;
+fault(Id, Request, #state{faults = Ledger} = State, Out) ->
+    fuzz_dist_vm:request(Ledger, Id, Request),
     {State, Out}.
 
 in_background(Fun) ->
@@ -280,8 +300,14 @@ watch(Options, #state{watched = Watched} = State) ->
     %% A second subscription to node events would deliver each of them twice.
     case Watched orelse monitor_nodes(true) of
         {error, _} = Error -> {Error, State};
-        _ -> {system_monitor(Thresholds ++ Busy), State#state{watched = true}}
+        _ -> ok = watch_clock(), {system_monitor(Thresholds ++ Busy), State#state{watched = true}}
     end.
+
+%% Unlike that of nodes, this subscription cannot be taken back without its reference.
+watch_clock() ->
+    _ = get(clock_monitor) =:= undefined
+        andalso put(clock_monitor, erlang:monitor(time_offset, clock_service)),
+    ok.
 
 system_monitor(Options) ->
     try erlang:system_monitor(self(), Options) of

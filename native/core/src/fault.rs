@@ -31,7 +31,7 @@ pub use schedule::{
     BoundaryEdges, BoundaryRef, Era, Fault, FaultSchedule, Link, Resolved, Target, Zone,
     package_colour,
 };
-pub use vm::{Selector, VmFault};
+pub use vm::{RESOLVERS, Selector, VmFault};
 
 /// Why a number is refused that should be a probability.
 fn not_a_probability(number: f64) -> String {

@@ -12,7 +12,7 @@
 
 mod arrival;
 pub mod bootstrap;
-mod code_path;
+pub(crate) mod code_path;
 mod diagnosis;
 mod launch;
 mod lives;

@@ -2,59 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::io::{BufRead, BufReader};
+mod stock;
+
 use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use erl_dist::term::{FixInteger, Term};
 use fuzz_dist_runner::cluster::bootstrap::{
     AgentArguments, BootstrapError, Visit, atom, call, load_agent,
 };
+use stock::{COOKIE, PATIENCE, StockNode};
 use tempfile::TempDir;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-const COOKIE: &str = "right";
-
-/// A stock node that knows nothing of us, and no EPMD: its port is given to it.
-struct StockNode {
-    erl: Child,
-    name: String,
-    port: u16,
-}
-
-impl StockNode {
-    fn start(short: &str, net_ticktime_s: u32) -> StockNode {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let name = format!("{short}@127.0.0.1");
-        let mut erl = Command::new("erl")
-            .args(["-noinput", "-name", &name, "-setcookie", COOKIE, "-start_epmd", "false"])
-            .args(["-erl_epmd_port", &port.to_string()])
-            .args(["-kernel", "inet_dist_use_interface", "{127,0,0,1}"])
-            .args(["-kernel", "net_ticktime", &net_ticktime_s.to_string()])
-            .args(["-eval", "io:put_chars(\"up\\n\")."])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(erl.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "up\n");
-        StockNode { erl, name, port }
-    }
-
-    fn call(&self, module: &str, function: &str, arguments: Vec<Term>) -> Term {
-        call(self.port, &self.name, COOKIE, (module, function, arguments), PATIENCE).unwrap()
-    }
-}
-
-impl Drop for StockNode {
-    fn drop(&mut self) {
-        let _ = self.erl.kill();
-        let _ = self.erl.wait();
-    }
-}
 
 fn arguments() -> AgentArguments {
     AgentArguments {
@@ -68,10 +26,7 @@ fn arguments() -> AgentArguments {
 }
 
 fn compile_agent(directory: &TempDir) -> Vec<u8> {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let source = manifest.join("../../elixir_client/src/fuzz_dist_agent.erl");
-    let status = Command::new("erlc").arg("-o").arg(directory.path()).arg(source).status().unwrap();
-    assert!(status.success());
+    stock::compile(&["fuzz_dist_agent"], directory.path());
     std::fs::read(directory.path().join("fuzz_dist_agent.beam")).unwrap()
 }
 

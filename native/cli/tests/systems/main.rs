@@ -19,4 +19,5 @@ mod probe;
 mod processes;
 mod schedules;
 mod stage;
+mod vm;
 mod workloads;

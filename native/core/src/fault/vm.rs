@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::{Kind, Lasts, Objection, PlaneFault, Subject};
 use crate::spec::keys::{Key, Shape, key};
+use crate::spec::suggest;
 
 /// Which Erlang process of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,9 +26,20 @@ pub enum Selector {
     Position(Vec<String>),
     /// Any process below the supervisor of this name, drawn when the fault starts.
     Below(String),
-    /// What a resolver says: its name and its argument, as `["ra-leader", "my_server"]`.
+    /// What a resolver says: its name (one of [`RESOLVERS`], or a function of the system as `module:function`)
+    /// and its argument, a term as text: `["ra-leader", "my_server"]`.
     Resolver(Vec<String>),
 }
+
+/// The resolvers that nodes have: the leader of a Ra server, and who holds a lock of `global` or a lock of a
+/// table of Mnesia.
+pub const RESOLVERS: [&str; 3] = ["ra-leader", "global-lock", "mnesia-lock"];
+
+/// More messages in a second than one Erlang process sends.
+const MESSAGES_PER_S_MAX: u64 = 10_000_000;
+
+/// A heap is copied when its garbage is collected: twice this must fit into memory.
+const MEGABYTES_MAX: u64 = 16_384;
 
 impl Selector {
     /// Its problem, if it cannot mean a process.
@@ -42,7 +54,8 @@ impl Selector {
             }
             Selector::Via(parts) => pair("the module of a registry and a name", parts),
             Selector::Child(parts) => pair("the name of a supervisor and the id of a child", parts),
-            Selector::Resolver(parts) => pair("the name of a resolver and its argument", parts),
+            Selector::Resolver(parts) => pair("the name of a resolver and its argument", parts)
+                .or_else(|| unknown_resolver(&parts[0])),
             Selector::Position(parts) => {
                 let steps = parts.get(1..).unwrap_or_default();
                 let numbers = steps.iter().all(|step| step.parse::<u32>().is_ok());
@@ -54,6 +67,18 @@ impl Selector {
             }
         }
     }
+}
+
+/// A function of the system names its module and itself; anything else must be known.
+fn unknown_resolver(name: &str) -> Option<String> {
+    let is_function =
+        name.split_once(':').is_some_and(|(module, f)| !module.is_empty() && !f.is_empty());
+    (!is_function && !RESOLVERS.contains(&name)).then(|| {
+        let hint = suggest::hint(name, &RESOLVERS);
+        format!(
+            "unknown resolver `{name}`; {hint}, or a function of the system as \"module:function\""
+        )
+    })
 }
 
 /// What happens inside a node.
@@ -112,13 +137,29 @@ pub enum VmFault {
     Deaf,
     /// Every dirty scheduler is busy.
     DirtyBlock,
-    /// Another version of a module is loaded; at the end the first one, and the other is purged.
+    /// Another version of a module is loaded and the first is purged: processes that still run its code are
+    /// killed. At the end the same the other way round.
     LoadModule {
         /// The module.
         module: String,
         /// Its compiled second version.
         file: String,
     },
+}
+
+impl VmFault {
+    /// The process that it is about, if it is about one.
+    pub fn process(&self) -> Option<&Selector> {
+        match self {
+            VmFault::KillProcess { process }
+            | VmFault::ExitProcess { process, .. }
+            | VmFault::Suspend { process }
+            | VmFault::SysSuspend { process }
+            | VmFault::Flood { process, .. }
+            | VmFault::ExhaustRestarts { process } => Some(process),
+            _ => None,
+        }
+    }
 }
 
 /// The ways to choose a process.
@@ -148,7 +189,7 @@ const SELECTOR: &[Key] = &[
         "resolver",
         Shape::Texts,
         "none",
-        "A resolver and its argument, as `[\"ra-leader\", \"my_server\"]`.",
+        "Who says so, and its argument, a term as text: `ra-leader` (a server of Ra), `global-lock` (a resource), `mnesia-lock` (a table), or a function of the system, `[\"my_module:whereis\", \"key\"]`, which gives a pid, a registered name or `{name, node}`.",
     ),
 ];
 
@@ -212,7 +253,7 @@ impl PlaneFault for VmFault {
         vm(
             "load-module",
             Lasts::Away,
-            "A second version of a module is loaded, at the end the first again.",
+            "A second version of a module is loaded and the first purged, at the end the first again.",
         )
         .with(&[MODULE, FILE]),
     ];
@@ -261,13 +302,7 @@ impl PlaneFault for VmFault {
 
     fn objections(&self) -> Vec<Objection> {
         let mut wrong = Vec::new();
-        if let VmFault::KillProcess { process }
-        | VmFault::ExitProcess { process, .. }
-        | VmFault::Suspend { process }
-        | VmFault::SysSuspend { process }
-        | VmFault::Flood { process, .. }
-        | VmFault::ExhaustRestarts { process } = self
-        {
+        if let Some(process) = self.process() {
             wrong.extend(process.objection().map(|problem| ("process", problem)));
         }
         let empty = |key, text: &String| text.is_empty().then(|| (key, "is empty".to_owned()));
@@ -281,8 +316,19 @@ impl PlaneFault for VmFault {
             VmFault::Flood { messages_per_s: 0, .. } => {
                 wrong.push(("messages_per_s", "0 messages are no flood".into()));
             }
+            VmFault::Flood { messages_per_s, .. } if *messages_per_s > MESSAGES_PER_S_MAX => {
+                let text =
+                    format!("more than can be sent in a second: at most {MESSAGES_PER_S_MAX}");
+                wrong.push(("messages_per_s", text));
+            }
             VmFault::Garbage { megabytes: 0 } => {
                 wrong.push(("megabytes", "a heap of 0 MB holds no garbage".into()));
+            }
+            VmFault::Garbage { megabytes } if *megabytes > MEGABYTES_MAX => {
+                wrong.push((
+                    "megabytes",
+                    format!("at most {MEGABYTES_MAX}: a heap must fit into memory twice"),
+                ));
             }
             _ => {}
         }

@@ -7,6 +7,7 @@
 
 pub mod link;
 pub mod process;
+pub mod vm;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,8 @@ use crate::recorder::Recorder;
 use crate::request::RunError;
 
 /// The planes that are built: one line each.
-pub const REGISTERED: &[&Registration] = &[&link::REGISTRATION, &process::REGISTRATION];
+pub const REGISTERED: &[&Registration] =
+    &[&link::REGISTRATION, &process::REGISTRATION, &vm::REGISTRATION];
 
 /// What a plane is to everybody else.
 #[derive(Debug)]
