@@ -5,7 +5,8 @@
 //! everything these left behind, stopped or not, and exits. It is a subreaper, so whatever a node
 //! leaves behind (port programs, daemons that left their session) becomes its child and is found in
 //! `/proc`. It has a session of its own and ignores the signals by which terminals and supervisors end
-//! programs: it ends when the core does.
+//! programs: it ends when the core does. What outlives processes (network namespaces, rules) is undone by
+//! commands that it was given before; the handle runs them if the guard was killed.
 //!
 //! Core and guard speak JSON lines (`protocol`). [`Guard`] is the core's end; when the guard
 //! itself is killed, the handle kills what it remembers and what carries the run's id in its

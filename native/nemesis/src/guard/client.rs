@@ -20,6 +20,7 @@ use super::protocol::{
     Action, Exit, KeyStatus, Line, Outcome, ProcessInfo, Reply, Report, Request, Signal,
     SpawnRequest,
 };
+use super::server::undo;
 
 /// How long the guard may take to answer; it does nothing that blocks, but the machine may be busy.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,6 +113,7 @@ struct Shared {
     run_id: String,
     state: Mutex<State>,
     remembered: Mutex<HashMap<String, Identity>>,
+    at_end: Mutex<Vec<Vec<String>>>,
 }
 
 #[derive(Debug, Default)]
@@ -144,6 +146,7 @@ impl Guard {
             run_id: run_id.to_owned(),
             state: Mutex::default(),
             remembered: Mutex::default(),
+            at_end: Mutex::default(),
         });
         let (ready_sender, ready) = mpsc::channel();
         let reading = Arc::clone(&shared);
@@ -181,6 +184,16 @@ impl Guard {
                 lock(&self.shared.remembered).insert(key, Identity { pid, start_time });
                 Ok(Spawned { pid, start_time, monotonic_ns })
             }
+            other => Err(GuardError::Confused(format!("{other:?}"))),
+        }
+    }
+
+    /// Has commands run at the end of the run, whatever that is, when no process of it is left: they undo
+    /// what outlives processes. To be said before it is done; failures of theirs are of no account.
+    pub fn at_end(&self, commands: Vec<Vec<String>>) -> Result<(), GuardError> {
+        lock(&self.shared.at_end).extend(commands.clone());
+        match self.ask(Action::AtEnd { commands })? {
+            Outcome::Noted => Ok(()),
             other => Err(GuardError::Confused(format!("{other:?}"))),
         }
     }
@@ -309,6 +322,7 @@ impl Shared {
         }
         if !lock(&self.state).swept {
             let left = self.emergency_kill();
+            undo(&lock(&self.at_end));
             lock(&self.state).lost = Some(left.clone());
             self.tell(&GuardEvent::Lost(left));
         }

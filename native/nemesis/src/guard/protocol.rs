@@ -97,6 +97,7 @@ pub(crate) enum Action {
     Spawn(SpawnRequest),
     Signal { key: String, signal: Signal },
     Status,
+    AtEnd { commands: Vec<Vec<String>> },
     Shutdown,
 }
 
@@ -113,6 +114,7 @@ pub(crate) enum Outcome {
     Spawned { pid: i32, start_time: u64, monotonic_ns: u64 },
     Signalled { monotonic_ns: u64 },
     Status { processes: Vec<KeyStatus> },
+    Noted,
     Swept { killed: Vec<ProcessInfo>, remaining: Vec<ProcessInfo> },
     Refused { reason: String },
 }

@@ -66,7 +66,12 @@ fn run() -> io::Result<Vec<ProcessInfo>> {
         io::Error::other(format!("{RUN_VARIABLE} is not set; the core starts this"))
     })?;
 
-    let children = Arc::new(Children { run_id, state: Mutex::default(), started: Condvar::new() });
+    let children = Arc::new(Children {
+        run_id,
+        state: Mutex::default(),
+        started: Condvar::new(),
+        at_end: Mutex::default(),
+    });
     let reaping = Arc::clone(&children);
     std::thread::Builder::new().name("reaper".into()).spawn(move || reaping.reap_forever())?;
     send(&Line::Report(Report::Ready));
@@ -135,6 +140,8 @@ struct Children {
     run_id: String,
     state: Mutex<BTreeMap<String, Child>>,
     started: Condvar,
+    /// Commands that undo what outlives processes.
+    at_end: Mutex<Vec<Vec<String>>>,
 }
 
 impl Children {
@@ -148,6 +155,10 @@ impl Children {
             Action::Spawn(request) => self.spawn(&request).unwrap_or_else(refused),
             Action::Signal { key, signal } => self.signal(&key, signal).unwrap_or_else(refused),
             Action::Status => self.status(),
+            Action::AtEnd { commands } => {
+                lock(&self.at_end).extend(commands);
+                Outcome::Noted
+            }
             Action::Shutdown => {
                 let (killed, remaining) = self.sweep();
                 return (Outcome::Swept { killed, remaining: remaining.clone() }, remaining);
@@ -234,8 +245,15 @@ impl Children {
         Outcome::Status { processes }
     }
 
-    /// Kills all descendants until none is left: those that were alive, and those that still are.
+    /// Kills all descendants until none is left, then undoes what outlives them: those that were alive, and
+    /// those that still are.
     fn sweep(&self) -> (Vec<ProcessInfo>, Vec<ProcessInfo>) {
+        let swept = self.kill_all();
+        undo(&std::mem::take(&mut *lock(&self.at_end)));
+        swept
+    }
+
+    fn kill_all(&self) -> (Vec<ProcessInfo>, Vec<ProcessInfo>) {
         let me = std::process::id() as i32;
         let deadline = Instant::now() + SWEEP_TIMEOUT;
         let mut killed: BTreeMap<i32, ProcessInfo> = BTreeMap::new();
@@ -306,6 +324,16 @@ impl Children {
             child.exit = Some(exit);
             send(&Line::Report(Report::Exited { key: key.clone(), pid, exit, monotonic_ns }));
         }
+    }
+}
+
+/// Runs commands one after the other. What they undo may not be there, so nothing is made of their failure.
+pub(super) fn undo(commands: &[Vec<String>]) {
+    for (program, arguments) in commands.iter().filter_map(|argv| argv.split_first()) {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // The reaper may have been told of its end before.
+        let _ = command.status();
     }
 }
 

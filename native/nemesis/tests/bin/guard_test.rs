@@ -1,11 +1,14 @@
 //! For the tests of the guard: `guard` is the guard itself; `core` stands in for a core that gets
-//! killed: it starts nodes with a guard of its own, says which, and waits for its end.
+//! killed: it starts nodes with a guard of its own, says which, and waits for its end; `network` does so with
+//! nodes in network namespaces.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use fuzz_dist_core::fault::Link;
 use fuzz_dist_nemesis::guard::{Guard, Signal, SpawnRequest};
+use fuzz_dist_nemesis::net::{Names, Network};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,11 +22,42 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        ["network", run_id, tag, directory] => match network(run_id, tag, Path::new(directory)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::FAILURE
+            }
+        },
         _ => {
-            eprintln!("usage: guard | core RUN_ID DIRECTORY");
+            eprintln!("usage: guard | core RUN_ID DIRECTORY | network RUN_ID TAG DIRECTORY");
             ExitCode::from(254)
         }
     }
+}
+
+/// A core with two nodes in namespaces, one of which drops packets of the other.
+fn network(run_id: &str, tag: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let guard = Guard::start(&std::env::current_exe()?, run_id)?;
+    let nodes = ["a".to_owned(), "b".to_owned()];
+    let names = Names::new(tag, &nodes);
+    guard.at_end(names.removal())?;
+    let network = Network::create(names)?;
+    for node in &nodes {
+        let sleep = ["sleep", "600"].map(String::from);
+        guard.spawn(SpawnRequest {
+            key: node.clone(),
+            argv: [network.enter(node), sleep.to_vec()].concat(),
+            output: directory.join(format!("{node}.log")),
+            ..SpawnRequest::default()
+        })?;
+    }
+    let link = Link { from: "a".into(), to: "b".into() };
+    network.drop_packets(1, &[link], None)?;
+    println!("{}", guard.pid());
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    guard.end()?;
+    Ok(())
 }
 
 fn core(run_id: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error>> {

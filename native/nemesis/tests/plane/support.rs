@@ -150,9 +150,18 @@ impl Node {
     }
 
     fn spawn(short: &str, epmd_port: u16) -> Node {
-        let mut process = Command::new("erl")
-            .args(["-noinput", "-name", &full_name(short), "-setcookie", "plane_test"])
-            .args(["-start_epmd", "false", "-kernel", "inet_dist_use_interface", "{127,0,0,1}"])
+        Node::spawn_in(&[], short, epmd_port)
+    }
+
+    /// As a command behind another, which takes it elsewhere; there `short` is a full name.
+    pub fn spawn_in(around: &[String], short: &str, epmd_port: u16) -> Node {
+        let name = full_name(short);
+        let address = name.split('@').nth(1).unwrap().replace('.', ",");
+        let argv = [around, &["erl".to_owned()]].concat();
+        let mut process = Command::new(&argv[0])
+            .args(&argv[1..])
+            .args(["-noinput", "-name", &name, "-setcookie", "plane_test", "-start_epmd", "false"])
+            .args(["-kernel", "inet_dist_use_interface", &format!("{{{address}}}")])
             .args(["-kernel", "net_ticktime", "4", "-kernel", "net_setuptime", "3"])
             .args(["+S", "2:2", "-eval", SHELL])
             .env("ERL_EPMD_PORT", epmd_port.to_string())
@@ -177,6 +186,11 @@ impl Node {
     /// The process id of its VM, which `erl` becomes.
     pub fn os_pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Waits until it answers.
+    pub fn await_start(&self) {
+        assert_eq!(self.answer("start"), "ready");
     }
 
     fn answer(&self, what: &str) -> String {
@@ -236,9 +250,9 @@ impl Node {
     }
 }
 
-/// The full name of a node.
+/// The full name of a node; of what is one already, itself.
 pub fn full_name(short: &str) -> String {
-    format!("{short}@127.0.0.1")
+    if short.contains('@') { short.to_owned() } else { format!("{short}@127.0.0.1") }
 }
 
 /// A plane with two nodes that are connected.
