@@ -110,7 +110,8 @@ apply_fault(suspend, Fault, _) ->
     {decided(Pid), Healed, Probe};
 apply_fault('sys-suspend', Fault, Tell) ->
     {Pid, Again} = target(Fault),
-    Tell({undo, fun() -> sys:resume(Pid, infinity) end}),
+    %% One that is too busy to answer finds the message later.
+    Tell({undo, fun() -> sys:resume(Pid, ?CALL_MS) end}),
     try sys:suspend(Pid, ?CALL_MS)
     catch exit:_ ->
         refuse([text(Pid), " did not answer sys:suspend within ", text(?CALL_MS), " ms: is it a process of OTP "

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use erl_dist::term::{FixInteger, Term};
 use fuzz_dist_runner::cluster::bootstrap::{
-    AgentArguments, BootstrapError, Visit, atom, call, load_agent,
+    AgentArguments, BootstrapError, Visit, atom, load_agent,
 };
 use stock::{COOKIE, PATIENCE, StockNode};
 use tempfile::TempDir;
