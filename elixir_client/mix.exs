@@ -1,32 +1,45 @@
 defmodule Mix.Tasks.Compile.FuzzDistNative do
-  # Builds the core (the Rust binary `fuzz_dist`) and the library of its checkers, and installs both into
-  # this application's own priv under _build, so that a path dependency and a git dependency with `subdir:`
+  # Builds the core (the Rust binary `fuzz_dist`), the library of its checkers and, on Linux, the port driver
+  # that carries distribution with faults (`-proto_dist fuzz`), and installs them into this application's own priv under _build, so that a path dependency and a git dependency with `subdir:`
   # both work. There is no priv in the source tree: mix would link _build's to it, and the binary would land
   # among sources. It is defined here since a compiler must exist before lib/ is compiled.
   #
   # FUZZ_DIST_BIN and FUZZ_DIST_NIF name what is built already, and is used where it lies. With a binary
-  # given nothing is built; the library is then taken from beside it, if it is there. Without the library
-  # everything works but FuzzDist.check/3 and FuzzDist.History, which say so: it never fails a compilation.
+  # given nothing is built; the libraries are then taken from beside it, if they are there. Without the first
+  # everything works but FuzzDist.check/3 and FuzzDist.History, without the second everything but faults of the
+  # carrier plane, and both say so: neither fails a compilation.
   @moduledoc false
   use Mix.Task.Compiler
 
   @root Path.expand("..", __DIR__)
   @library "fuzz_dist_nif.so"
+  @driver "libfuzz_dist_driver.so"
 
   @impl true
   def run(_arguments) do
-    case {given("FUZZ_DIST_BIN"), given("FUZZ_DIST_NIF")} do
-      {nil, nil} ->
-        build_both()
+    core = given("FUZZ_DIST_BIN")
+    both(core_and_library(core, given("FUZZ_DIST_NIF")), fn -> driver(core) end)
+  end
 
-      {nil, library} ->
-        both(use_given("FUZZ_DIST_NIF", library), &build_core/0)
+  defp core_and_library(nil, nil), do: build_both()
 
-      {core, nil} ->
-        both(use_given("FUZZ_DIST_BIN", core), fn -> from_beside(core) end)
+  defp core_and_library(nil, library),
+    do: both(use_given("FUZZ_DIST_NIF", library), &build_core/0)
 
-      {core, library} ->
-        both(use_given("FUZZ_DIST_BIN", core), fn -> use_given("FUZZ_DIST_NIF", library) end)
+  defp core_and_library(core, nil),
+    do:
+      both(use_given("FUZZ_DIST_BIN", core), fn -> from_beside(core, library_name(), @library) end)
+
+  defp core_and_library(core, library),
+    do: both(use_given("FUZZ_DIST_BIN", core), fn -> use_given("FUZZ_DIST_NIF", library) end)
+
+  # The driver is of Linux.
+  defp driver(core) do
+    cond do
+      :os.type() != {:unix, :linux} -> {:noop, []}
+      core -> from_beside(core, @driver, @driver)
+      cargo(["fuzz_dist_driver"]) == :ok -> install_built(@driver, @driver)
+      true -> without("fuzz_dist_driver", "faults of the carrier plane will not work")
     end
   end
 
@@ -34,7 +47,7 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
   def manifests, do: []
 
   @impl true
-  def clean, do: Enum.each(["fuzz_dist", @library], &File.rm(installed(&1)))
+  def clean, do: Enum.each(["fuzz_dist", @library, @driver], &File.rm(installed(&1)))
 
   defp given(variable) do
     case System.get_env(variable) do
@@ -49,9 +62,9 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
       else: failed("#{variable} names #{path}, which is not a file")
   end
 
-  defp from_beside(core) do
-    library = core |> Path.dirname() |> Path.join(library_name())
-    if File.regular?(library), do: install(library, @library), else: {:noop, []}
+  defp from_beside(core, built, name) do
+    library = core |> Path.dirname() |> Path.join(built)
+    if File.regular?(library), do: install(library, name), else: {:noop, []}
   end
 
   # The result of two steps, the second only after the first succeeded.
@@ -72,8 +85,13 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
         install_built(library_name(), @library)
       end)
     else
-      {:failed, _} -> both(build_core(), fn -> without_library() end)
-      error -> error
+      {:failed, _} ->
+        both(build_core(), fn ->
+          without("fuzz_dist_nif", "FuzzDist.check/3 and FuzzDist.History will not work")
+        end)
+
+      error ->
+        error
     end
   end
 
@@ -158,12 +176,8 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
 
   defp failed(message), do: {:error, [told(message, :error)]}
 
-  defp without_library do
-    message =
-      "`cargo build -p fuzz_dist_nif` fails: FuzzDist.check/3 and FuzzDist.History will not work"
-
-    {:noop, [told(message, :warning)]}
-  end
+  defp without(package, consequence),
+    do: {:noop, [told("`cargo build -p #{package}` fails: #{consequence}", :warning)]}
 
   defp told(message, severity) do
     Mix.shell().error("fuzz_dist: " <> message)

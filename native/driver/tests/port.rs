@@ -14,8 +14,8 @@ const PAIR: &str = "
     {ok, Listen} = gen_tcp:listen(0, [binary, {active, false}, {ip, {127,0,0,1}}, {backlog, 64}]),
     {ok, Number} = inet:port(Listen),
     Pair = fun() ->
-        {ok, Near} = gen_tcp:connect({127,0,0,1}, Number, [binary, {active, false}, {nodelay, true}]),
-        {ok, Far} = gen_tcp:accept(Listen),
+        {ok, Near} = gen_tcp:connect({127,0,0,1}, Number, [binary, {active, false}, {nodelay, true}], 20000),
+        {ok, Far} = gen_tcp:accept(Listen, 20000),
         {ok, Descriptor} = inet:getfd(Near),
         Port = open_port({spawn_driver, \"libfuzz_dist_driver\"}, [binary]),
         [] = port_control(Port, 1, [<<Descriptor:32>>, \"peer\"]),
@@ -157,8 +157,8 @@ fn ports_come_and_go() {
                [] = port_control(Port, 3, []),
                true = port_command(Port, <<1, 2, 3>>),
                ok = gen_tcp:send(Far, <<3:32, 4, 5, 6>>),
-               receive {{Port, {{data, <<4, 5, 6>>}}}} -> ok end,
-               {{ok, <<3:32, 1, 2, 3>>}} = gen_tcp:recv(Far, 7),
+               receive {{Port, {{data, <<4, 5, 6>>}}}} -> ok after 20000 -> error({{nothing_from, Port}}) end,
+               {{ok, <<3:32, 1, 2, 3>>}} = gen_tcp:recv(Far, 7, 20000),
                inet:setopts(Far, [{{linger, {{true, 0}}}}]),
                port_close(Port), gen_tcp:close(Far), gen_tcp:close(Near) end,
              [Cycle() || _ <- lists:seq(1, {count})], gen_tcp:close(Listen), done"

@@ -40,6 +40,7 @@ use crate::recorder::{Recorder, map};
 use crate::request::RunError;
 use crate::stop::Stop;
 pub use code_path::EBIN_VARIABLE;
+pub(crate) use launch::quote;
 use launch::{HOST, Launcher, Place, free_ports};
 pub use lives::Alias;
 

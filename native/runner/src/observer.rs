@@ -8,9 +8,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use fuzz_dist_core::Value;
+use fuzz_dist_core::fault::Link;
 use fuzz_dist_core::sync::lock;
 
-use crate::agents::{Link, NodeEvent};
+use crate::agents::{self, NodeEvent};
 use crate::recorder::{Recorder, map};
 
 /// How many sightings are kept for those who wait; the history has them all.
@@ -57,6 +58,19 @@ impl Observations {
     /// Sightings since then that fit.
     pub fn since(&self, time_ns: u64, fits: impl Fn(&Sighting) -> bool) -> Vec<Sighting> {
         self.lock().iter().filter(|s| s.time_ns >= time_ns && fits(s)).cloned().collect()
+    }
+
+    /// `n2 saw n1 down (net_tick_timeout)`, since then, for the ends of these links.
+    pub fn downs(&self, time_ns: u64, links: &[Link]) -> Vec<String> {
+        let concerns = |node: &str, peer: &str| {
+            links.iter().any(|link| {
+                (link.from == node && link.to == peer) || (link.from == peer && link.to == node)
+            })
+        };
+        self.since(time_ns, |s| !s.up && concerns(&s.node, &s.peer))
+            .iter()
+            .map(|s| format!("{} saw {} down ({})", s.node, s.peer, s.reason))
+            .collect()
     }
 
     /// Waits for something new, at most so long.
@@ -150,7 +164,7 @@ fn sighting(time_ns: u64, node: &str, up: bool, detail: &Value) -> Sighting {
     }
 }
 
-fn watch(link: &Arc<Link>) {
+fn watch(link: &Arc<agents::Link>) {
     let link = Arc::clone(link);
     std::thread::spawn(move || {
         // An agent that ends meanwhile is reported as down.

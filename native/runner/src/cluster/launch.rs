@@ -305,7 +305,7 @@ fn absolute(path: &Path) -> PathBuf {
 }
 
 /// As `erl` reads its flag variables: a backslash takes the next character as it is.
-fn quote(flag: &str) -> String {
+pub(crate) fn quote(flag: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,{}@:=+".contains(c);
     flag.chars().flat_map(|c| (!plain(c)).then_some('\\').into_iter().chain([c])).collect()
 }

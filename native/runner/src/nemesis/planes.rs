@@ -5,6 +5,7 @@
 //! shows and how it is taken back: applied → observed → healed → seen healed. The nemesis keeps the time and
 //! writes the history; a plane does neither. How to add one: `doc/architecture.md`, "Adding a fault plane".
 
+pub mod carrier;
 pub mod link;
 pub mod process;
 pub mod vm;
@@ -229,8 +230,10 @@ pub fn used(spec: &Spec, schedule: Option<&FaultSchedule>) -> Vec<Plane> {
     let wanted: Vec<Plane> = drawn.chain(given.map(|fault| fault.kind.plane())).collect();
     let packages = schedule.is_none() && !spec.nemesis.packages.is_empty();
     let registered = REGISTERED.iter().map(|registration| registration.plane);
-    // Which planes packages draw from is known when they have drawn, and nodes are started before.
-    registered.filter(|plane| packages || wanted.contains(plane)).collect()
+    // Which planes packages draw from is known when they have drawn, and nodes are started before. None draws from
+    // the carrier, for which nodes would not be those that they are without it.
+    let drawn = |plane: &Plane| packages && *plane != Plane::Carrier;
+    registered.filter(|plane| drawn(plane) || wanted.contains(plane)).collect()
 }
 
 /// The planes of a run.
