@@ -35,6 +35,9 @@ pub enum Selector {
 /// table of Mnesia.
 pub const RESOLVERS: [&str; 3] = ["ra-leader", "global-lock", "mnesia-lock"];
 
+/// Of an Erlang atom.
+const ATOM_CHARS_MAX: usize = 255;
+
 /// More messages in a second than one Erlang process sends.
 const MESSAGES_PER_S_MAX: u64 = 10_000_000;
 
@@ -305,13 +308,19 @@ impl PlaneFault for VmFault {
         if let Some(process) = self.process() {
             wrong.extend(process.objection().map(|problem| ("process", problem)));
         }
-        let empty = |key, text: &String| text.is_empty().then(|| (key, "is empty".to_owned()));
+        let no_atom = |key, text: &String| match text.chars().count() {
+            0 => Some((key, "is empty".to_owned())),
+            1..=ATOM_CHARS_MAX => None,
+            _ => {
+                Some((key, format!("is longer than an atom: at most {ATOM_CHARS_MAX} characters")))
+            }
+        };
         match self {
-            VmFault::ExitProcess { reason, .. } => wrong.extend(empty("reason", reason)),
-            VmFault::SetCookie { cookie } => wrong.extend(empty("cookie", cookie)),
+            VmFault::ExitProcess { reason, .. } => wrong.extend(no_atom("reason", reason)),
+            VmFault::SetCookie { cookie } => wrong.extend(no_atom("cookie", cookie)),
             VmFault::LoadModule { module, file } => {
-                wrong.extend(empty("module", module));
-                wrong.extend(empty("file", file));
+                wrong.extend(no_atom("module", module));
+                wrong.extend(file.is_empty().then(|| ("file", "is empty".to_owned())));
             }
             VmFault::Flood { messages_per_s: 0, .. } => {
                 wrong.push(("messages_per_s", "0 messages are no flood".into()));
@@ -333,5 +342,64 @@ impl PlaneFault for VmFault {
             _ => {}
         }
         wrong
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objection(fault: &VmFault) -> String {
+        let told: Vec<String> =
+            fault.objections().iter().map(|(key, problem)| format!("{key}: {problem}")).collect();
+        told.join("; ")
+    }
+
+    fn of(process: Selector) -> String {
+        objection(&VmFault::KillProcess { process })
+    }
+
+    fn pair(first: &str, second: &str) -> Vec<String> {
+        vec![first.into(), second.into()]
+    }
+
+    #[test]
+    fn a_selector_that_can_mean_nobody_is_refused() {
+        let position =
+            |steps: &[&str]| Selector::Position(steps.iter().map(|s| (*s).into()).collect());
+        for (selector, part) in [
+            (Selector::Registered(String::new()), "process: is empty: name a process"),
+            (Selector::Via(vec!["Registry".into()]), "must be the module of a registry and a name"),
+            (Selector::Child(pair("sup", "")), "must be the name of a supervisor and the id"),
+            (position(&["sup"]), "and then numbers of children"),
+            (position(&["sup", "first"]), "and then numbers of children"),
+            (Selector::Resolver(pair("ra-leadr", "x")), "did you mean `ra-leader`?"),
+            (Selector::Resolver(pair(":f", "x")), "unknown resolver `:f`"),
+        ] {
+            let told = of(selector);
+            assert!(told.contains(part), "{told}");
+        }
+        for resolver in RESOLVERS.iter().chain(&["my_module:whereis"]) {
+            assert_eq!(of(Selector::Resolver(pair(resolver, "x"))), "");
+        }
+        assert_eq!(of(position(&["sup", "0", "12"])), "");
+    }
+
+    #[test]
+    fn parameters_that_no_node_could_take_are_refused() {
+        let process = Selector::Registered("server".into());
+        let flood = |messages_per_s| VmFault::Flood { process: process.clone(), messages_per_s };
+        for (fault, part) in [
+            (flood(0), "messages_per_s: 0 messages are no flood"),
+            (flood(u64::MAX), "messages_per_s: more than can be sent"),
+            (VmFault::Garbage { megabytes: 0 }, "megabytes: a heap of 0 MB"),
+            (VmFault::Garbage { megabytes: 1 << 40 }, "megabytes: at most 16384"),
+            (VmFault::SetCookie { cookie: "c".repeat(256) }, "cookie: is longer than an atom"),
+            (VmFault::LoadModule { module: "m".into(), file: String::new() }, "file: is empty"),
+        ] {
+            let told = objection(&fault);
+            assert!(told.contains(part), "{told}");
+        }
+        assert_eq!(objection(&flood(1)), "");
     }
 }
