@@ -40,6 +40,9 @@ pub enum Command {
     Export(ExportArgs),
     /// Write the report of a stored run again.
     Report(ReportArgs),
+    /// List the time-outs, intervals and restart intensities of compiled code or of a live node.
+    #[command(after_help = EXIT_CODES)]
+    Boundaries(BoundariesArgs),
     /// Tell what this machine has and lacks for running tests.
     Doctor(DoctorArgs),
     /// The guard process of a run; started by `run`.
@@ -60,6 +63,7 @@ impl Command {
             Command::Check(args) => args.json,
             Command::Analyze(args) => args.json,
             Command::Doctor(args) => args.json,
+            Command::Boundaries(args) => args.json,
             Command::Export(_) | Command::Report(_) | Command::Guard | Command::Plane => false,
         }
     }
@@ -250,6 +254,29 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct BoundariesArgs {
+    /// A folder of compiled code, a .beam, .app or .config file, the spec of a test (what its nodes run), or a live
+    /// node of this machine as name@host.
+    #[arg(value_name = "DIR|FILE|SPEC.toml|NODE")]
+    pub source: String,
+    /// Also places whose time is decided when the code runs.
+    #[arg(long)]
+    pub all: bool,
+    /// How long a live node is traced.
+    #[arg(long, value_name = "SECONDS", value_parser = traced, default_value = "5", allow_negative_numbers = true)]
+    pub trace: f64,
+    /// The cookie of a live node; that of ~/.erlang.cookie by default.
+    #[arg(long, value_name = "COOKIE")]
+    pub cookie: Option<String>,
+    /// The port of the EPMD that knows a live node; ERL_EPMD_PORT or 4369 by default.
+    #[arg(long, value_name = "PORT", value_parser = whole::<u16>, allow_negative_numbers = true)]
+    pub epmd_port: Option<u16>,
+    /// Print one JSON object on standard output (priv/schemas/boundaries.schema.json).
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Of any width; what does not fit is as wrong as what is no number.
 fn whole<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| "must be a whole number, not negative".to_owned())
@@ -261,6 +288,12 @@ fn seconds(text: &str) -> Result<f64, String> {
         return Err("must be at most a year".into());
     }
     Ok(seconds)
+}
+
+/// An hour is more than anybody needs, and what it costs a node is small but not nothing.
+fn traced(text: &str) -> Result<f64, String> {
+    let seconds = positive(text, "a number of seconds")?;
+    if seconds > 3600.0 { Err("must be at most an hour".into()) } else { Ok(seconds) }
 }
 
 fn per_second(text: &str) -> Result<f64, String> {

@@ -1,6 +1,7 @@
 //! One file for each sub-command; every command returns the exit code.
 
 mod analyze;
+mod boundaries;
 mod check;
 mod doctor;
 mod export;
@@ -27,6 +28,7 @@ pub fn dispatch(cli: Cli) -> Result<u8, CliError> {
         Command::Export(args) => export::run(&args),
         Command::Report(args) => report::run(&args, no_color),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Boundaries(args) => boundaries::run(&args),
         Command::Guard | Command::Plane => Err(CliError::Internal(
             "guard and plane are processes of their own and start before this".into(),
         )),

@@ -14,6 +14,7 @@ mod link;
 mod membership;
 mod net;
 mod process;
+mod reaction;
 mod schedule;
 mod vm;
 
@@ -27,6 +28,7 @@ pub use link::{Distribution, LinkFault, OPERATIONS};
 pub use membership::MembershipFault;
 pub use net::NetFault;
 pub use process::ProcessFault;
+pub use reaction::{After, Event, PartOf, Pattern};
 pub use schedule::{
     BoundaryEdges, BoundaryRef, Era, Fault, FaultSchedule, Link, Resolved, Target, Zone,
     package_colour,

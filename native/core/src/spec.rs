@@ -6,6 +6,7 @@
 //! [`load()`] and [`parse()`] read one and place every problem in the file, [`validate()`] checks one
 //! that was changed or made in code, [`to_toml()`] writes one. `doc/spec.md` explains the keys.
 
+mod boundaries;
 mod emit;
 mod error;
 pub mod keys;
@@ -17,6 +18,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use boundaries::{MINED, MINED_PREFIX, UserBoundaries};
 pub use emit::to_toml;
 pub use error::{Problem, SpecError};
 pub use load::{LoadedSpec, load, load_profile, parse, parse_unvalidated};
@@ -26,7 +28,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::{FaultKind, Target, Zone};
+use crate::fault::{After, FaultKind, Pattern, Target, Zone};
 
 /// The nodes of each role, by its name.
 pub type Roles = BTreeMap<String, Vec<String>>;
@@ -174,6 +176,8 @@ pub struct ClusterSpec {
     pub prevent_overlapping_partitions: bool,
     /// Whether nodes connect to each other before the test starts.
     pub connect: bool,
+    /// Whether nodes that end by themselves are started again.
+    pub restart_crashed: bool,
     /// How long a node may take to become ready.
     pub ready_timeout_ms: u64,
     /// TCP ports of the system that pass through the link plane.
@@ -195,6 +199,7 @@ impl Default for ClusterSpec {
             net_tickintensity: 4,
             prevent_overlapping_partitions: true,
             connect: true,
+            restart_crashed: false,
             ready_timeout_ms: 30_000,
             ports: Vec::new(),
             code_paths: Vec::new(),
@@ -282,8 +287,8 @@ pub struct NemesisSpec {
     pub interval_s: f64,
     /// Whether faults may overlap in time.
     pub overlap: bool,
-    /// Boundaries of the user's own, in milliseconds, by name.
-    pub boundaries: BTreeMap<String, f64>,
+    /// Boundaries of the user's own, and whether more are mined from compiled code.
+    pub boundaries: UserBoundaries,
     /// A `schedule.json` to run instead of drawing one.
     pub schedule: Option<String>,
     /// Whether what crosses links is written to `links.pcapng` of the run.
@@ -305,7 +310,7 @@ impl Default for NemesisSpec {
             era_s: 10.0,
             interval_s: 5.0,
             overlap: false,
-            boundaries: BTreeMap::new(),
+            boundaries: UserBoundaries::default(),
             schedule: None,
             capture: false,
         }
@@ -339,6 +344,12 @@ pub struct FaultSpec {
     /// A fixed duration instead of a boundary.
     #[serde(default)]
     pub duration_ms: Option<u64>,
+    /// Several faults at once, timed by the boundary.
+    #[serde(default)]
+    pub pattern: Option<Pattern>,
+    /// An event to wait for, instead of a time that is drawn.
+    #[serde(default)]
+    pub after: Option<After>,
     /// How often it is drawn against the others.
     #[serde(default = "FaultSpec::default_weight")]
     pub weight: u32,
@@ -359,6 +370,8 @@ impl FaultSpec {
             boundary: None,
             zones: Vec::new(),
             duration_ms: None,
+            pattern: None,
+            after: None,
             weight: FaultSpec::default_weight(),
             optional: false,
         }

@@ -97,7 +97,7 @@ fn entries(application: &str, path: &str, term: &Term, sites: &mut Vec<Site>) {
 pub fn env(application: &str, name: &str, number: i64) -> Option<Site> {
     let number = u64::try_from(number).ok()?;
     let key = name.rsplit('.').next().unwrap_or(name);
-    if !NAMES.iter().any(|part| key.contains(part)) {
+    if key.contains("intensity") || !NAMES.iter().any(|part| key.contains(part)) {
         return None;
     }
     let seconds = SECONDS.iter().any(|end| key.ends_with(end)) || key == "net_setuptime";

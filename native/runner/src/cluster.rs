@@ -17,6 +17,7 @@ mod diagnosis;
 mod launch;
 mod lives;
 mod placeholders;
+mod watchdog;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -39,10 +40,11 @@ use crate::agents::{Agents, Link, Role};
 use crate::recorder::{Recorder, map};
 use crate::request::RunError;
 use crate::stop::Stop;
-pub use code_path::EBIN_VARIABLE;
+pub use code_path::{EBIN_VARIABLE, find_ebin};
 pub(crate) use launch::quote;
 use launch::{HOST, Launcher, Place, free_ports};
 pub use lives::Alias;
+use watchdog::Watchdog;
 
 /// How long a node may take to answer a ping before it counts as not answering.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -98,6 +100,8 @@ struct Inner {
     exits: Mutex<HashMap<i32, Exit>>,
     /// Nodes that are started under another name or cookie than their own.
     aliases: Mutex<HashMap<String, Alias>>,
+    /// Nodes that ended by themselves, how often in a row, and who is told.
+    watchdog: Watchdog,
     closing: AtomicBool,
 }
 
@@ -124,7 +128,7 @@ fn internal(error: &dyn std::fmt::Display) -> RunError {
 impl Cluster {
     /// Allocates EPMD ports and named ports and creates the folders; starts nothing.
     pub fn new(parts: Parts) -> Result<Cluster, RunError> {
-        Cluster::with_ebin(parts, code_path::find_ebin()?)
+        Cluster::with_ebin(parts, find_ebin()?)
     }
 
     /// As [`Cluster::new`], with our own compiled code in this folder.
@@ -157,6 +161,7 @@ impl Cluster {
             vms: Mutex::default(),
             exits: Mutex::default(),
             aliases: Mutex::default(),
+            watchdog: Watchdog::default(),
             closing: AtomicBool::new(false),
         });
         let (events, watching) = (inner.guard.events(), Arc::downgrade(&inner));
@@ -388,11 +393,19 @@ impl Inner {
     }
 
     fn end(&self, node: &str, signal: Signal) -> Result<u64, RunError> {
-        let monotonic_ns = self.signal(node, signal)?;
-        if let Some(vm) = lock(&self.vms).get_mut(node) {
-            vm.ending = true;
+        // Before the signal: the end may be noticed at once.
+        self.set_ending(node, true);
+        let signalled = self.signal(node, signal);
+        if signalled.is_err() {
+            self.set_ending(node, false);
         }
-        Ok(monotonic_ns)
+        signalled
+    }
+
+    fn set_ending(&self, node: &str, ending: bool) {
+        if let Some(vm) = lock(&self.vms).get_mut(node) {
+            vm.ending = ending;
+        }
     }
 
     /// Waits for the end of a node that was asked to end, and brings it about if that takes long.
@@ -464,6 +477,7 @@ fn watch_exits(events: &Receiver<GuardEvent>, cluster: &Weak<Inner>) {
             let time_ns = inner.recorder.clock().at_ns(monotonic_ns);
             // A history that cannot be written is reported by the interpreter, which writes to it too.
             let _ = inner.recorder.observer(time_ns, "node-exited", Some(&key), value);
+            watchdog::heed(&inner, &key, pid);
         }
     }
 }

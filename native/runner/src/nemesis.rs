@@ -7,20 +7,24 @@
 //! the run ends, [`Nemesis::run`] heals whatever is active before it returns.
 
 pub mod planes;
+pub mod reaction;
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
-use fuzz_dist_core::fault::{Fault, FaultSchedule, Plane, Resolved, Subject, Target};
+use fuzz_dist_core::fault::{Event, Fault, FaultSchedule, Resolved, Subject, Target};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::sync::lock;
 use fuzz_dist_schedule::simulate::{era_value, start_value};
 use fuzz_dist_schedule::target::{self, Aim, Field};
 
+use crate::agents::Agents;
 use crate::mesh::Mesh;
 use crate::observer::Observations;
 use crate::recorder::Recorder;
@@ -29,9 +33,13 @@ use crate::stop::{Stop, StopReason};
 use crate::telemetry::Telemetry;
 use crate::workers::Workers;
 use planes::{AppliedFault, Order, Planes};
+use reaction::{Happenings, Sources, Waiting};
 
 /// How long before a heal the nodes are asked whom they see.
 const SAMPLE_AHEAD_NS: u64 = 150_000_000;
+
+/// How often it is looked for the events that faults wait for.
+const EVENTS_EVERY: Duration = Duration::from_millis(2);
 
 /// How long after a heal its effect may take to be seen.
 const HEAL_OBSERVED_MAX: Duration = Duration::from_secs(20);
@@ -75,6 +83,12 @@ pub struct Nemesis {
     pub seed: Seed,
     /// What is active now, for the status line.
     pub active: Active,
+    /// What became of faults, for those that wait for it.
+    pub happenings: Happenings,
+    /// For telemetry that faults wait for.
+    pub agents: Arc<Agents>,
+    /// Where the times go that faults are given during the run.
+    pub schedule_file: PathBuf,
 }
 
 impl std::fmt::Debug for Nemesis {
@@ -126,46 +140,51 @@ type Due = (u64, Action, usize);
 fn timeline(schedule: &FaultSchedule) -> Vec<Due> {
     let eras = schedule.eras.iter().enumerate();
     let mut due: Vec<Due> = eras.map(|(i, era)| (era.start_ns, Action::Era, i)).collect();
-    for (i, fault) in schedule.faults.iter().enumerate() {
-        let end_ns = fault.start_ns + fault.duration_ns;
-        due.push((fault.start_ns, Action::Start, i));
-        let sample_ns = end_ns.saturating_sub(SAMPLE_AHEAD_NS.min(fault.duration_ns / 2));
-        due.push((sample_ns, Action::Sample, i));
-        due.push((end_ns, Action::Heal, i));
+    for (i, fault) in schedule.faults.iter().enumerate().filter(|(_, fault)| !fault.is_waiting()) {
+        due.extend(due_of(i, fault));
     }
     due.sort_unstable();
     due
 }
 
+fn due_of(i: usize, fault: &Fault) -> [Due; 3] {
+    let end_ns = fault.start_ns + fault.duration_ns;
+    let sample_ns = end_ns.saturating_sub(SAMPLE_AHEAD_NS.min(fault.duration_ns / 2));
+    [(fault.start_ns, Action::Start, i), (sample_ns, Action::Sample, i), (end_ns, Action::Heal, i)]
+}
+
 impl Nemesis {
     /// Runs the schedule; its times count from `main_start_ns` of the run. Returns when every fault has been
-    /// healed, or the run should stop and what was active has been healed.
+    /// healed and none waits any more, or the run should stop and what was active has been healed.
     pub fn run(&self, schedule: &FaultSchedule, main_start_ns: u64) -> Result<(), RunError> {
+        let events = reaction::telemetry_events(schedule);
+        if events.is_empty() {
+            return self.run_all(schedule, main_start_ns);
+        }
+        let nodes = self.spec.nodes.names();
+        let listening = Stop::default();
+        std::thread::scope(|scope| {
+            let (agents, reporter) = (&*self.agents, &*self.reporter);
+            scope.spawn(|| reaction::listen(&events, &nodes, agents, reporter, &listening));
+            let outcome = self.run_all(schedule, main_start_ns);
+            listening.ask(StopReason::Interrupted("no fault waits any more".into()));
+            outcome
+        })
+    }
+
+    fn run_all(&self, schedule: &FaultSchedule, main_start_ns: u64) -> Result<(), RunError> {
+        let mut schedule = schedule.clone();
+        let mut waiting = Waiting::of(&schedule, main_start_ns);
+        let mut due: BTreeSet<Due> = timeline(&schedule).into_iter().collect();
         let mut running: Vec<Option<Running>> = schedule.faults.iter().map(|_| None).collect();
         let mut watchers = Vec::new();
         let mut outcome = Ok(());
-        for (offset_ns, action, i) in timeline(schedule) {
-            let at_ns = main_start_ns + offset_ns;
-            let plane = (action != Action::Era).then(|| schedule.faults[i].kind.plane());
-            if self.sleep_until(at_ns, plane) {
-                break;
-            }
-            let done = match action {
-                Action::Era => {
-                    let value = era_value(i, &schedule.eras[i]);
-                    self.reporter.line(&era_line(&schedule.eras[i].packages));
-                    self.recorder.nemesis(at_ns, "era", value)
-                }
-                Action::Start => {
-                    self.start(&schedule.faults[i], at_ns).map(|started| running[i] = started)
-                }
-                Action::Sample => {
-                    running[i].as_ref().map_or(Ok(()), |one| self.sample(one, &mut watchers))
-                }
-                Action::Heal => running[i]
-                    .take()
-                    .map_or(Ok(()), |one| self.heal(one, Some(at_ns), &mut watchers)),
-            };
+        while let Some(next) =
+            self.next_due(&mut due, &mut waiting, &mut schedule, main_start_ns).transpose()
+        {
+            let done = next.and_then(|next| {
+                self.act(next, &schedule, main_start_ns, &mut running, &mut watchers)
+            });
             // A thread that has ended keeps its stack until somebody lets go of it.
             watchers.retain(|watcher: &JoinHandle<()>| !watcher.is_finished());
             if let Err(error) = done {
@@ -180,15 +199,116 @@ impl Nemesis {
         for watcher in watchers {
             drop(watcher.join());
         }
-        outcome
+        outcome.and_then(|()| self.give_up(&waiting, &mut schedule))
     }
 
-    /// True if the run should stop.
-    fn sleep_until(&self, at_ns: u64, plane: Option<Plane>) -> bool {
-        let plane = plane.and_then(|plane| self.planes.get(plane));
-        let lead_ns = plane.map_or(0, |plane| plane.lead().as_nanos() as u64);
-        let wait_ns = at_ns.saturating_sub(lead_ns).saturating_sub(self.recorder.now_ns());
-        self.over.wait(Duration::from_nanos(wait_ns))
+    fn act(
+        &self,
+        (offset_ns, action, i): Due,
+        schedule: &FaultSchedule,
+        main_start_ns: u64,
+        running: &mut [Option<Running>],
+        watchers: &mut Vec<JoinHandle<()>>,
+    ) -> Result<(), RunError> {
+        let at_ns = main_start_ns + offset_ns;
+        match action {
+            Action::Era => {
+                let value = era_value(i, &schedule.eras[i]);
+                self.reporter.line(&era_line(&schedule.eras[i].packages));
+                self.recorder.nemesis(at_ns, "era", value)
+            }
+            Action::Start => {
+                self.start(&schedule.faults[i], at_ns).map(|started| running[i] = started)
+            }
+            Action::Sample => running[i].as_ref().map_or(Ok(()), |one| self.sample(one, watchers)),
+            Action::Heal => {
+                running[i].take().map_or(Ok(()), |one| self.heal(one, Some(at_ns), watchers))
+            }
+        }
+    }
+
+    /// Sleeps until something is to be done, and gives it; none when nothing is left, or the run should stop.
+    fn next_due(
+        &self,
+        due: &mut BTreeSet<Due>,
+        waiting: &mut Waiting,
+        schedule: &mut FaultSchedule,
+        main_start_ns: u64,
+    ) -> Result<Option<Due>, RunError> {
+        loop {
+            self.find_events(due, waiting, schedule, main_start_ns)?;
+            let wait = match due.first() {
+                None if waiting.is_empty() => return Ok(None),
+                None => EVENTS_EVERY,
+                Some((offset_ns, action, i)) => {
+                    let plane = match action {
+                        Action::Era => None,
+                        _ => self.planes.get(schedule.faults[*i].kind.plane()),
+                    };
+                    let lead_ns = plane.map_or(0, |plane| plane.lead().as_nanos() as u64);
+                    let at_ns = (main_start_ns + offset_ns).saturating_sub(lead_ns);
+                    Duration::from_nanos(at_ns.saturating_sub(self.recorder.now_ns()))
+                }
+            };
+            let slice = if waiting.is_empty() { wait } else { wait.min(EVENTS_EVERY) };
+            if self.over.wait(slice) {
+                return Ok(None);
+            }
+            if slice == wait && !due.is_empty() {
+                return Ok(due.pop_first());
+            }
+        }
+    }
+
+    /// Gives every fault its time whose event has been seen.
+    fn find_events(
+        &self,
+        due: &mut BTreeSet<Due>,
+        waiting: &mut Waiting,
+        schedule: &mut FaultSchedule,
+        main_start_ns: u64,
+    ) -> Result<(), RunError> {
+        let sources = Sources { observations: &self.observations, happenings: &self.happenings };
+        while let Some((i, seen_ns)) = waiting.take_due(&schedule.faults, &sources) {
+            let fault = &mut schedule.faults[i];
+            let Some(after) = &mut fault.after else { continue };
+            let asked_ns = seen_ns.saturating_add(after.delay_ms.saturating_mul(1_000_000));
+            let start_ns = asked_ns.max(self.recorder.now_ns()).saturating_sub(main_start_ns);
+            let end_ns = start_ns.saturating_add(fault.duration_ns);
+            if end_ns as f64 > self.spec.time_limit_s * 1e9 {
+                let reason = format!("{} would end after the main phase", after.words());
+                self.unmet(fault, &reason)?;
+                continue;
+            }
+            after.seen_ns = Some(seen_ns.saturating_sub(main_start_ns));
+            fault.start_ns = start_ns;
+            let after = after.clone();
+            due.extend(due_of(i, fault));
+            waiting.rearm(&schedule.faults, &after, main_start_ns + end_ns);
+            reaction::write(&self.schedule_file, schedule)?;
+        }
+        Ok(())
+    }
+
+    /// What still waits at the end never happens: it is told, and a replay knows nothing of it.
+    fn give_up(&self, waiting: &Waiting, schedule: &mut FaultSchedule) -> Result<(), RunError> {
+        let before = schedule.faults.len();
+        for i in waiting.rest() {
+            let fault = &schedule.faults[i];
+            let words = fault.after.as_ref().map_or(String::new(), |after| after.words());
+            self.unmet(fault, &format!("{words}: the event was not seen"))?;
+        }
+        schedule.faults.retain(|fault| !fault.is_waiting());
+        if schedule.faults.len() == before || self.stop.is_set() {
+            return Ok(());
+        }
+        reaction::write(&self.schedule_file, schedule)
+    }
+
+    fn unmet(&self, fault: &Fault, reason: &str) -> Result<(), RunError> {
+        self.reporter.line(&format!("fault {} did not happen: {reason}", fault.id));
+        let value = self.identify(fault, [("reason", Value::str(reason))]);
+        self.recorder.nemesis(self.recorder.now_ns(), "fault-unmet", value)
     }
 
     fn resolve(&self, fault: &Fault) -> Result<Resolved, String> {
@@ -235,6 +355,7 @@ impl Nemesis {
         let late = [("late-us", Value::Int(late_us))];
         let value = self.identify(fault, late.into_iter().chain(applied.decided));
         self.recorder.nemesis(applied_ns, "fault-applied", value)?;
+        self.happenings.tell(applied_ns, Event::FaultApplied, fault.kind.name());
         let text = summary(fault, &resolved);
         self.reporter.line(&format!("fault {}: {text}", fault.id));
         self.active.lock().push((fault.id, short(fault, &resolved)));
@@ -296,6 +417,7 @@ impl Nemesis {
                         [("effect", Value::str(seen.text)), ("evidence", seen.evidence)],
                     );
                     let now_ns = nemesis.recorder.now_ns();
+                    nemesis.happenings.tell(now_ns, Event::FaultObserved, fault.kind.name());
                     break nemesis.recorder.nemesis(now_ns, "fault-observed", value);
                 }
                 if last {
@@ -355,6 +477,7 @@ impl Nemesis {
             }
         };
         self.recorder.nemesis(healed_ns, "fault-healed", self.identify(&fault, []))?;
+        self.happenings.tell(healed_ns, Event::FaultHealed, fault.kind.name());
         self.reporter.line(&format!("fault {} healed", fault.id));
         self.telemetry.fault_stop(&fault, running.started.elapsed());
         watchers.push(self.watch_heal(running));
@@ -482,6 +605,8 @@ mod tests {
             port: None,
             package: None,
             optional: false,
+            after: None,
+            part_of: None,
             start_ns: start_ms * 1_000_000,
             duration_ns: duration_ms * 1_000_000,
             boundary: None,

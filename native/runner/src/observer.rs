@@ -39,6 +39,8 @@ pub struct Sighting {
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
     inner: Arc<(Mutex<Vec<Sighting>>, Condvar)>,
+    /// Telemetry that faults wait for: when, in which node, which event.
+    executed: Arc<Mutex<Vec<(u64, String, String)>>>,
 }
 
 impl Observations {
@@ -71,6 +73,21 @@ impl Observations {
             .iter()
             .map(|s| format!("{} saw {} down ({})", s.node, s.peer, s.reason))
             .collect()
+    }
+
+    fn add_executed(&self, time_ns: u64, node: &str, event: &str) {
+        let mut all = lock(&self.executed);
+        if all.len() >= SIGHTINGS_MAX {
+            all.drain(..SIGHTINGS_MAX / 2);
+        }
+        all.push((time_ns, node.to_owned(), event.to_owned()));
+    }
+
+    /// When a node first executed a telemetry event that fits, since then.
+    pub fn executed_since(&self, time_ns: u64, fits: impl Fn(&str, &str) -> bool) -> Option<u64> {
+        let all = lock(&self.executed);
+        let late = all.iter().filter(|(at_ns, node, event)| *at_ns >= time_ns && fits(node, event));
+        late.map(|(at_ns, ..)| *at_ns).min()
     }
 
     /// Waits for something new, at most so long.
@@ -135,6 +152,11 @@ pub fn observe(inbox: &Receiver<NodeEvent>, recorder: &Recorder, observations: &
                     pairs.push((Value::sym("reason"), reason));
                     observations.add(sighting);
                 } else if let Value::Map(entries) = &detail {
+                    if kind.as_str() == "telemetry"
+                        && let Some(event) = detail.get("event").and_then(Value::as_text)
+                    {
+                        observations.add_executed(time_ns, &node, event);
+                    }
                     pairs.extend(entries.iter().cloned());
                 }
                 let name = kind.as_str().replace('_', "-");

@@ -11,6 +11,7 @@ use fuzz_dist_schedule::target::Field;
 use fuzz_dist_schedule::{Env, Expr, Interpreter, Stage, compile, faults, workload};
 
 use crate::live::Live;
+use crate::mined;
 use crate::nemesis::planes;
 use crate::request::RunError;
 
@@ -78,7 +79,8 @@ pub fn check(spec: &Spec, schedule: Option<&FaultSchedule>) -> Result<(), RunErr
                 available(spec, &fault.kind, fault.optional, &place)?;
             }
             let available = |kind: &FaultKind| planes::availability(kind, Some(spec));
-            draw_from_spec(spec, Seed(0), &available).map(drop).map_err(input)
+            let mined = mined::edges(spec)?;
+            draw_from_spec(spec, Seed(0), &mined, &available).map(drop).map_err(input)
         }
     }
 }
@@ -167,7 +169,8 @@ fn draw(spec: &Spec, seed: Seed, live: &Live) -> Result<FaultSchedule, RunError>
         net_setuptime_ms: live.net_setuptime_ms as f64,
     };
     let source = format!("live node {}", live.node);
-    let boundaries = Boundaries::from_live(values, &source, spec).map_err(input)?;
+    let boundaries = Boundaries::from_live(values, &source, spec, &mined::edges(spec)?);
+    let boundaries = boundaries.map_err(input)?;
     let ns = |seconds: f64| (seconds.max(0.0) * 1e9).round() as u64;
     let stage = Stage {
         boundaries: &boundaries,

@@ -20,6 +20,7 @@ use crate::cluster::Cluster;
 use crate::live;
 use crate::mesh::Mesh;
 use crate::nemesis::planes::{self, Planes, Tools};
+use crate::nemesis::reaction::Happenings;
 use crate::nemesis::{Active, Nemesis};
 use crate::observer::Observations;
 use crate::operations::{Operations, Tally};
@@ -110,6 +111,17 @@ impl Session<'_> {
         if self.stop.is_set() {
             return Ok(BTreeMap::new());
         }
+        {
+            let (workers, mesh, reporter) =
+                (workers.clone(), mesh.clone(), Arc::clone(self.reporter));
+            cluster.on_restart(Arc::new(move |node| {
+                reporter.line(&format!("{node} had ended by itself and was started again"));
+                mesh.connect();
+                if let Err(reason) = workers.set_up_again(node) {
+                    reporter.line(&format!("setup of {node} after its restart: {reason}"));
+                }
+            }));
+        }
         let live = live::read(self.agents, &cluster.names())?;
         let plan = Plan::new(spec, self.seed, self.schedule, &live)?;
         plan.write_schedule(&self.files.schedule())?;
@@ -144,6 +156,9 @@ impl Session<'_> {
             primaries: workers.primaries(),
             seed: self.seed,
             active,
+            happenings: Happenings::default(),
+            agents: Arc::clone(self.agents),
+            schedule_file: self.files.schedule(),
         };
         telemetry.run_start();
         let phases = Phases {

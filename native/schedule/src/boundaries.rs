@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use fuzz_dist_core::fault::{BoundaryEdges, Zone};
-use fuzz_dist_core::spec::{Spec, suggest};
+use fuzz_dist_core::spec::{MINED_PREFIX, Spec, suggest};
 
 /// What loaded schedulers may add to or take from a boundary.
 const SLACK_MS: f64 = 100.0;
@@ -68,15 +68,15 @@ pub enum BoundaryError {
 }
 
 impl Boundaries {
-    /// As the spec says that nodes will be started.
-    pub fn from_spec(spec: &Spec) -> Result<Boundaries, BoundaryError> {
+    /// As the spec says that nodes will be started; `mined` are those of [`point_edges`].
+    pub fn from_spec(spec: &Spec, mined: &[BoundaryEdges]) -> Result<Boundaries, BoundaryError> {
         let planned = LiveBoundaries {
             net_ticktime_s: f64::from(spec.cluster.net_ticktime_s),
             net_tickintensity: spec.cluster.net_tickintensity,
             net_setuptime_ms: NET_SETUP_MS_DEFAULT,
         };
-        let nemesis = &spec.nemesis.boundaries;
-        Boundaries::new(planned, "spec", spec.op_timeout_ms, nemesis)
+        let own = &spec.nemesis.boundaries.own;
+        Boundaries::new(planned, "spec", spec.op_timeout_ms, own).map(|known| known.with(mined))
     }
 
     /// As a live node says; `source` is for reports: `live node n1`.
@@ -84,8 +84,21 @@ impl Boundaries {
         live: LiveBoundaries,
         source: &str,
         spec: &Spec,
+        mined: &[BoundaryEdges],
     ) -> Result<Boundaries, BoundaryError> {
-        Boundaries::new(live, source, spec.op_timeout_ms, &spec.nemesis.boundaries)
+        let own = &spec.nemesis.boundaries.own;
+        Boundaries::new(live, source, spec.op_timeout_ms, own).map(|known| known.with(mined))
+    }
+
+    fn with(mut self, mined: &[BoundaryEdges]) -> Boundaries {
+        self.edges.extend_from_slice(mined);
+        self
+    }
+
+    /// The names of those that were mined.
+    pub fn mined(&self) -> impl Iterator<Item = &str> {
+        let names = self.edges.iter().map(|edges| edges.name.as_str());
+        names.filter(|name| name.starts_with(MINED_PREFIX))
     }
 
     /// From values; a user's boundary of a known name replaces it.
@@ -155,6 +168,16 @@ impl Boundaries {
     }
 }
 
+/// The edges of a boundary that is a single value: `mined-5000`, 5000.0, and where it was found.
+pub fn point_edges(name: &str, value_ms: f64, source: &str) -> BoundaryEdges {
+    BoundaryEdges {
+        name: name.to_owned(),
+        certainly_below_ms: value_ms - SLACK_MS,
+        certainly_above_ms: value_ms + SLACK_MS,
+        source: source.to_owned(),
+    }
+}
+
 fn checked(name: &str, value: f64) -> Result<f64, BoundaryError> {
     if value.is_finite() && value > 0.0 {
         Ok(value)
@@ -175,13 +198,7 @@ fn net_tick(ticktime_s: f64, intensity: u32, source: &str) -> Result<BoundaryEdg
 }
 
 fn point(name: &str, value_ms: f64, source: &str) -> Result<BoundaryEdges, BoundaryError> {
-    let value_ms = checked(name, value_ms)?;
-    Ok(BoundaryEdges {
-        name: name.to_owned(),
-        certainly_below_ms: value_ms - SLACK_MS,
-        certainly_above_ms: value_ms + SLACK_MS,
-        source: source.to_owned(),
-    })
+    Ok(point_edges(name, checked(name, value_ms)?, source))
 }
 
 #[cfg(test)]

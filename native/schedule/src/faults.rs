@@ -5,6 +5,8 @@
 //! systems are wrong. Every fault has streams of its own for its duration and its targets; only the decks
 //! and the gaps are shared.
 
+use std::collections::BTreeMap;
+
 use fuzz_dist_core::fault::{Availability, Era, Fault, FaultKind, FaultSchedule, Subject, Target};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{FaultSpec, NemesisSpec};
@@ -13,6 +15,7 @@ use crate::boundaries::{Boundaries, BoundaryError};
 use crate::deck::Deck;
 use crate::draw;
 use crate::packages::{self, PackageError};
+use crate::patterns;
 use crate::spans::{self, Span, SpanError};
 use crate::target::{self, Aim, Field, TargetError};
 
@@ -136,11 +139,19 @@ pub fn draw(nemesis: &NemesisSpec, stage: &Stage<'_>) -> Result<FaultSchedule, D
         let problem = "`weight` is 0 for every fault: none would be drawn".into();
         return Err(DrawError::Fault { index: 0, kind: first.kind.name(), problem });
     }
-    let (faults, eras): (Vec<Fault>, Vec<Era>) = if nemesis.packages.is_empty() {
+    let (mut faults, eras): (Vec<Fault>, Vec<Era>) = if nemesis.packages.is_empty() {
         (lay_out(nemesis, &spans, stage)?, Vec::new())
     } else {
         packages::mix(nemesis, stage)?
     };
+    faults.sort_by_key(|fault| fault.start_ns);
+    let new_ids: BTreeMap<u32, u32> = faults.iter().map(|fault| fault.id).zip(1..).collect();
+    patterns::number(&mut faults, |old| new_ids.get(&old).copied().unwrap_or(old));
+    for (fault, id) in faults.iter_mut().zip(1..) {
+        fault.id = id;
+    }
+    let waiting = waiting(nemesis, &spans, faults.len(), stage)?;
+    faults.extend(waiting);
     Ok(FaultSchedule {
         version: SCHEDULE_VERSION,
         seed: stage.seed.0,
@@ -159,8 +170,8 @@ fn lay_out(
 ) -> Result<Vec<Fault>, DrawError> {
     let (seed, end_ns, warm_up_ns) = (stage.seed, stage.end_ns(), stage.warm_up_ns);
     let mut stream = seed.stream("fault-schedule", 0);
-    let weights = nemesis.faults.iter().enumerate();
-    let cards = weights.flat_map(|(i, spec)| std::iter::repeat_n(i, spec.weight as usize));
+    let timed = nemesis.faults.iter().enumerate().filter(|(_, spec)| spec.after.is_none());
+    let cards = timed.flat_map(|(i, spec)| std::iter::repeat_n(i, spec.weight as usize));
     let mut kinds = Deck::new(cards.collect());
     let mut zones: Vec<Deck> = spans.iter().map(|s| Deck::new((0..s.len()).collect())).collect();
     let interval_ns = (nemesis.interval_s * 1e9) as u64;
@@ -184,21 +195,56 @@ fn lay_out(
         let spec = &nemesis.faults[kind];
         let id = faults.len() as u32 + 1;
         let span = &spans[kind][zone];
-        let duration_ns = spans::duration(span, left_ns, &mut seed.stream("fault", u64::from(id)));
-        let drawn = fault(spec, span, id, (start_ns, duration_ns), stage);
-        faults.push(drawn.map_err(|error| DrawError::Target {
+        let mut own = seed.stream("fault", u64::from(id));
+        let duration_ns = spans::duration(span, left_ns, &mut own);
+        let all: Vec<&Span> = spans[kind].iter().collect();
+        let drawn = fault(spec, span, id, (start_ns, duration_ns), stage)
+            .and_then(|lead| patterns::expand(spec, &all, lead, left_ns, stage, &mut own));
+        let drawn = drawn.map_err(|error| DrawError::Target {
             index: kind,
             kind: spec.kind.name(),
             error,
-        })?);
+        })?;
+        let last_ns = drawn.iter().map(|fault| fault.start_ns + fault.duration_ns).max();
+        let ids = faults.len() as u32 + 1..;
+        faults.extend(drawn.into_iter().zip(ids).map(|(fault, id)| Fault { id, ..fault }));
         let gap_ns = draw::between_ns(
             &mut stream,
             interval_ns / 2,
             interval_ns.saturating_add(interval_ns / 2),
         );
-        let from_ns = if nemesis.overlap { start_ns } else { start_ns + duration_ns };
+        let end_ns = last_ns.unwrap_or(start_ns);
+        let from_ns = if nemesis.overlap { start_ns } else { end_ns };
         // At least a millisecond apart, so that heal and apply have an order.
         start_ns = from_ns.saturating_add(gap_ns.max(1_000_000));
+    }
+    Ok(faults)
+}
+
+/// Faults that wait for an event, each as often as its weight; they wait from the end of the warm-up on.
+fn waiting(
+    nemesis: &NemesisSpec,
+    spans: &[Vec<Span>],
+    count: usize,
+    stage: &Stage<'_>,
+) -> Result<Vec<Fault>, DrawError> {
+    let mut faults = Vec::new();
+    for (index, spec) in nemesis.faults.iter().enumerate().filter(|(_, spec)| spec.after.is_some())
+    {
+        let kind = spec.kind.name();
+        for _ in 0..spec.weight {
+            let id = (count + faults.len()) as u32 + 1;
+            let mut stream = stage.seed.stream("fault", u64::from(id));
+            let span = &spans[index][draw::index(&mut stream, spans[index].len())];
+            let duration_ns = spans::duration(span, stage.have_ns(), &mut stream);
+            let times = (stage.warm_up_ns, duration_ns);
+            let drawn = fault(spec, span, id, times, stage).map_err(|error| DrawError::Target {
+                index,
+                kind,
+                error,
+            })?;
+            faults.push(Fault { after: spec.after.clone(), ..drawn });
+        }
     }
     Ok(faults)
 }
@@ -227,6 +273,8 @@ pub(crate) fn fault(
         port: spec.port.clone(),
         package: None,
         optional: spec.optional,
+        after: None,
+        part_of: None,
         start_ns,
         duration_ns,
         boundary: span.boundary.clone(),
@@ -272,7 +320,7 @@ fn spans_that_fit(
     stage: &Stage<'_>,
 ) -> Result<Vec<Span>, DrawError> {
     let kind = spec.kind.name();
-    let spans = spans::spans_of(spec, stage.boundaries).map_err(|error| match error {
+    let mut spans = spans::spans_of(spec, stage.boundaries).map_err(|error| match error {
         SpanError::Boundary(error) => DrawError::Boundary { index, kind, error },
         SpanError::ZonesOfNothing => {
             let problem = "`zones` need a `boundary`, and this kind has none of its own".into();
@@ -280,6 +328,11 @@ fn spans_that_fit(
         }
     })?;
     let have_ns = stage.have_ns();
+    // Code has boundaries of hours; those that are too long for this run are not meant for it.
+    let fits = |span: &Span| !span.is_mined() || span.shortest_ns <= have_ns;
+    if spans.iter().any(fits) {
+        spans.retain(fits);
+    }
     match spans.iter().find(|span| span.shortest_ns > have_ns) {
         None => Ok(spans),
         Some(long) => Err(DrawError::DoesNotFit {

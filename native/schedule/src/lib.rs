@@ -3,7 +3,7 @@
 //! Everything here is pure: no clock, no I/O, no random source but the seed. Reading order: [`generator`]
 //! (what a generator is), [`expr`] (generators as data), [`compile`](mod@compile), [`interpreter`] (who asks
 //! generators), [`workload`] (operations and checkers that belong together), [`boundaries`], [`target`],
-//! [`faults`] (fault schedules), [`packages`] (ready sets of faults, mixed), [`validate`](mod@validate) (edited ones), [`simulate`](mod@simulate).
+//! [`faults`] (fault schedules), [`packages`] (ready sets of faults, mixed), `patterns` (several from one draw), [`validate`](mod@validate) (edited ones), [`simulate`](mod@simulate).
 
 pub mod boundaries;
 pub mod compile;
@@ -14,6 +14,7 @@ pub mod faults;
 pub mod generator;
 pub mod interpreter;
 pub mod packages;
+mod patterns;
 pub mod simulate;
 mod spans;
 pub mod target;

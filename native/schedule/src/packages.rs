@@ -17,7 +17,7 @@ mod vm;
 
 pub use mix::mix;
 
-use fuzz_dist_core::fault::{Availability, FaultKind, Target};
+use fuzz_dist_core::fault::{Availability, FaultKind, Lasts, Pattern, Target};
 use fuzz_dist_core::seed::{Seed, Stream};
 use fuzz_dist_core::spec::{FaultSpec, suggest};
 
@@ -32,6 +32,8 @@ pub struct Package {
     pub meaning: &'static str,
     /// What is done after its last fault, beyond the heal of each.
     pub final_healing: &'static str,
+    /// Whether its faults also flap and overlap: not those that cannot be healed.
+    pub patterns: bool,
     /// Whether it is about links, and so can be kept to those between two roles.
     pub links: bool,
     /// Its faults, with parameters drawn from the stream; asked again for each era.
@@ -49,6 +51,9 @@ pub const ALL: [&Package; 8] = [
     &membership::PACKAGE,
     &vm::PACKAGE,
 ];
+
+/// A fault is single so many times as often as it flaps, and as often as it overlaps.
+const SINGLE_WEIGHT: u32 = 3;
 
 /// The word for every package that can be had.
 pub const EVERY: &str = "all";
@@ -177,7 +182,7 @@ impl Chosen {
         for fault in &mut faults {
             fault.scope.clone_from(&self.scope);
         }
-        faults
+        if self.package.patterns { with_patterns(faults) } else { faults }
     }
 
     /// Why it has none, if it has none.
@@ -198,6 +203,21 @@ impl Chosen {
         };
         Some(PackageError::Unavailable { written: self.written.clone(), reason })
     }
+}
+
+/// Each of them single most of the time, and now and then flapping and overlapping, as far as they last.
+fn with_patterns(faults: Vec<FaultSpec>) -> Vec<FaultSpec> {
+    let mut all = Vec::new();
+    for fault in faults {
+        let weight = fault.weight;
+        if !matches!(fault.kind.info().lasts, Lasts::Instant) {
+            for pattern in [Pattern::Flap, Pattern::Overlap] {
+                all.push(FaultSpec { pattern: Some(pattern), ..fault.clone() });
+            }
+        }
+        all.push(FaultSpec { weight: weight * SINGLE_WEIGHT, ..fault });
+    }
+    all
 }
 
 /// The package of that name.

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-use fuzz_dist_core::fault::{Availability, Era, Fault, FaultKind, FaultSchedule};
+use fuzz_dist_core::fault::{Availability, BoundaryEdges, Era, Fault, FaultKind, FaultSchedule};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::{Op, OpType, Process, Sym, Value};
@@ -31,6 +31,8 @@ pub struct SimulateOptions {
     pub schedule: Option<FaultSchedule>,
     /// Only faults, no operations.
     pub faults_only: bool,
+    /// Boundaries that were mined.
+    pub mined: Vec<BoundaryEdges>,
     /// What can be had here; everything unless told.
     pub available: fn(&FaultKind) -> Availability,
 }
@@ -42,6 +44,7 @@ impl Default for SimulateOptions {
             records_max: None,
             schedule: None,
             faults_only: false,
+            mined: Vec::new(),
             available: |_| Availability::Real,
         }
     }
@@ -84,9 +87,10 @@ pub enum SimulateError {
 pub fn draw_from_spec(
     spec: &Spec,
     seed: Seed,
+    mined: &[BoundaryEdges],
     available: &dyn Fn(&FaultKind) -> Availability,
 ) -> Result<FaultSchedule, SimulateError> {
-    let boundaries = Boundaries::from_spec(spec)?;
+    let boundaries = Boundaries::from_spec(spec, mined)?;
     let stage = Stage {
         boundaries: &boundaries,
         seed,
@@ -128,7 +132,7 @@ pub fn simulate_into(
     let plan = workload::plan(spec)?;
     let nodes = spec.nodes.names();
     let schedule = match &options.schedule {
-        None => draw_from_spec(spec, seed, &options.available)?,
+        None => draw_from_spec(spec, seed, &options.mined, &options.available)?,
         Some(schedule) => {
             validate(schedule, spec)?;
             schedule.clone()
@@ -290,7 +294,7 @@ fn pop_if<T>(queue: &mut VecDeque<T>, passes: impl Fn(&T) -> bool) -> Option<T> 
     if passes(queue.front()?) { queue.pop_front() } else { None }
 }
 
-/// Eras, and starts and heals of all faults, by time.
+/// Eras, and starts and heals of all faults, by time; of those that wait for an event, from when on they wait.
 fn fault_records(schedule: &FaultSchedule) -> VecDeque<Op> {
     let op = |time_ns: u64, f: &str, value: Value| {
         let (process, f) = (Process::nemesis(), Sym::new(f));
@@ -301,6 +305,10 @@ fn fault_records(schedule: &FaultSchedule) -> VecDeque<Op> {
     let mut records: Vec<Op> =
         eras.map(|(i, era)| op(era.start_ns, "era", era_value(i, era))).collect();
     for fault in &schedule.faults {
+        if fault.is_waiting() {
+            records.push(op(fault.start_ns, "fault-waiting", start_value(fault)));
+            continue;
+        }
         let end_ns = fault.start_ns.saturating_add(fault.duration_ns);
         records.push(op(fault.start_ns, "fault-start", start_value(fault)));
         records.push(op(end_ns, "fault-healed", Value::map(id_and_kind(fault))));
@@ -350,6 +358,16 @@ pub fn start_value(fault: &Fault) -> Value {
     }
     if let Some(port) = &fault.port {
         put("port", Value::str(port.as_str()));
+    }
+    if let Some(after) = &fault.after {
+        put("after", Value::str(after.words()));
+        if let Some(seen_ns) = after.seen_ns {
+            put("event-ms", Value::Float(seen_ns as f64 / 1e6));
+        }
+    }
+    if let Some(part) = &fault.part_of {
+        put("pattern", Value::sym(part.pattern.as_str()));
+        put("pattern-first", Value::Int(i64::from(part.first)));
     }
     if fault.one_way {
         put("one-way", Value::Bool(true));

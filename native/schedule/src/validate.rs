@@ -49,6 +49,9 @@ pub fn validate(schedule: &FaultSchedule, spec: &Spec) -> Result<(), ScheduleErr
             return Err(error(format!("`{key}`: {problem}")));
         }
         check_port(fault, spec).map_err(error)?;
+        if let Some((key, problem)) = fault.after.as_ref().and_then(|a| a.objection(&field.nodes)) {
+            return Err(error(format!("`after.{key}`: {problem}")));
+        }
         check_target(fault, &field).map_err(|e| error(e.to_string()))?;
         if let Some(resolved) = &fault.resolved {
             check_resolved(fault, resolved, &field.nodes).map_err(error)?;

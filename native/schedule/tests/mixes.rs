@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fuzz_dist_core::fault::{Availability, FaultKind, FaultSchedule, Plane, Subject};
+use fuzz_dist_core::fault::{Availability, FaultKind, FaultSchedule, Pattern, Plane, Subject};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{FaultSpec, Nodes, Spec};
 use fuzz_dist_schedule::simulate::draw_from_spec;
@@ -30,7 +30,7 @@ fn everything(_: &FaultKind) -> Availability {
 }
 
 fn drawn(words: &[&str], seed: u64, main_s: f64) -> FaultSchedule {
-    draw_from_spec(&spec(words, main_s), Seed(seed), &everything).unwrap()
+    draw_from_spec(&spec(words, main_s), Seed(seed), &[], &everything).unwrap()
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn faults_of_the_spec_take_part_as_a_package_of_their_own() {
     let mut spec = spec(&["pause"], 300.0);
     let own = serde_json::json!({"kind": "fin", "targets": ["one"]});
     spec.nemesis.faults = vec![serde_json::from_value::<FaultSpec>(own).unwrap()];
-    let schedule = draw_from_spec(&spec, Seed(2), &everything).unwrap();
+    let schedule = draw_from_spec(&spec, Seed(2), &[], &everything).unwrap();
     let of = |kind: &str| schedule.faults.iter().filter(|f| f.kind.name() == kind).count();
     assert!(of("fin") > 2 && of("pause") > 2, "{} and {}", of("fin"), of("pause"));
 }
@@ -101,7 +101,7 @@ fn what_cannot_be_mixed_is_told() {
             Plane::Link => Availability::Real,
             _ => Availability::not_built(),
         };
-        draw_from_spec(&spec, Seed(1), &links).unwrap_err().to_string()
+        draw_from_spec(&spec, Seed(1), &[], &links).unwrap_err().to_string()
     };
     let unknown = error(&["partitoin"], 20.0, 4);
     assert!(unknown.contains("nemesis.packages: unknown package `partitoin`"), "{unknown}");
@@ -132,9 +132,9 @@ proptest! {
         let mut spec = spec(&["all"], f64::from(main_s));
         spec.nemesis.interval_s = interval_s;
         spec.nemesis.era_s = era_s;
-        let schedule = draw_from_spec(&spec, Seed(seed), &everything).unwrap();
+        let schedule = draw_from_spec(&spec, Seed(seed), &[], &everything).unwrap();
         prop_assert!(validate(&schedule, &spec).is_ok());
-        prop_assert_eq!(&schedule, &draw_from_spec(&spec, Seed(seed), &everything).unwrap());
+        prop_assert_eq!(&schedule, &draw_from_spec(&spec, Seed(seed), &[], &everything).unwrap());
         let text = serde_json::to_string(&schedule).unwrap();
         prop_assert_eq!(&schedule, &serde_json::from_str::<FaultSchedule>(&text).unwrap());
         for pair in schedule.eras.windows(2) {
@@ -150,12 +150,14 @@ proptest! {
             let around = around.map(|era| era.packages.contains(fault.package.as_ref().unwrap()));
             prop_assert_eq!(around, Some(true), "fault {}", fault.id);
         }
-        // Faults of one package do not overlap.
+        // Faults of one package do not overlap, unless that is their pattern.
         let mut last_ns: BTreeMap<&str, u64> = BTreeMap::new();
         for fault in &schedule.faults {
             let name = fault.package.as_deref().unwrap();
             let before_ns = last_ns.insert(name, fault.start_ns + fault.duration_ns);
-            prop_assert!(before_ns.unwrap_or(0) < fault.start_ns);
+            let part = fault.part_of.as_ref();
+            let second = part.is_some_and(|p| p.pattern == Pattern::Overlap && p.first != fault.id);
+            prop_assert_eq!(second, before_ns.unwrap_or(0) >= fault.start_ns);
         }
     }
 }

@@ -9,6 +9,7 @@ use fuzz_dist_core::fault::{Availability, FaultKind, FaultSchedule};
 use fuzz_dist_core::interop::write_jsonl_op;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
+use fuzz_dist_runner::mined;
 use fuzz_dist_runner::nemesis::planes;
 use fuzz_dist_schedule::SimulateOptions;
 use fuzz_dist_schedule::simulate::{draw_from_spec, simulate_into};
@@ -28,7 +29,9 @@ pub fn run(args: &ScheduleArgs) -> Result<u8, CliError> {
         let schedule = match given {
             Some(schedule) => schedule,
             None => {
-                draw_from_spec(&spec, seed, &available).map_err(|error| refused(args, error))?
+                let mined = mined::edges(&spec)?;
+                draw_from_spec(&spec, seed, &mined, &available)
+                    .map_err(|error| refused(args, error))?
             }
         };
         output::json(&schedule)?;
@@ -36,6 +39,7 @@ pub fn run(args: &ScheduleArgs) -> Result<u8, CliError> {
     }
     let options = SimulateOptions {
         records_max: args.limit,
+        mined: if given.is_none() { mined::edges(&spec)? } else { Vec::new() },
         schedule: given,
         available,
         ..SimulateOptions::default()

@@ -8,7 +8,8 @@ use std::io::Read;
 use std::path::Path;
 
 use fuzz_dist_core::fault::{
-    BoundaryRef, Fault, FaultKind, FaultSchedule, LinkFault, Plane, Resolved, Target, Zone,
+    After, BoundaryRef, Event, Fault, FaultKind, FaultSchedule, LinkFault, PartOf, Pattern, Plane,
+    Resolved, Target, Zone,
 };
 use fuzz_dist_core::spec::{Spec, suggest};
 use serde::Deserialize;
@@ -92,6 +93,14 @@ fn known_keys() -> BTreeSet<String> {
         port: text(),
         package: text(),
         optional: true,
+        after: Some(After {
+            event: Event::Nodedown,
+            of: None,
+            seen_by: None,
+            delay_ms: 0,
+            seen_ns: None,
+        }),
+        part_of: Some(PartOf { pattern: Pattern::Flap, first: 1, gap_ns: None }),
         start_ns: 0,
         duration_ns: 1,
         boundary: Some(BoundaryRef { name: String::new(), zone: Zone::Inside }),

@@ -17,6 +17,7 @@ mod erlang;
 mod observation;
 mod probe;
 mod processes;
+mod reactions;
 mod schedules;
 mod stage;
 mod vm;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::kind::{FaultKind, is_false};
+use super::reaction::{After, PartOf};
 
 /// Which nodes, or for link faults, how the nodes are cut from each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +110,13 @@ pub struct Fault {
     /// Whether a run goes on without it where it cannot be had.
     #[serde(default, skip_serializing_if = "is_false")]
     pub optional: bool,
-    /// When it starts, since the start of the main phase.
+    /// The event that it waits for, or waited for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<After>,
+    /// The pattern that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<PartOf>,
+    /// When it starts, since the start of the main phase; while it waits for an event, from when on it waits.
     pub start_ns: u64,
     /// How long it lasts.
     pub duration_ns: u64,
@@ -119,6 +126,13 @@ pub struct Fault {
     /// The targets as drawn, so that a replay is the same; absent for `primaries` until it starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolved: Option<Resolved>,
+}
+
+impl Fault {
+    /// Whether it waits for an event that has not been seen.
+    pub fn is_waiting(&self) -> bool {
+        self.after.as_ref().is_some_and(|after| after.seen_ns.is_none())
+    }
 }
 
 /// `schedule.json`: every fault of a run with what is needed to repeat it.

@@ -4,7 +4,7 @@
 //! unknown keys are compared with (serde cannot: a flattened enum hides them, an untagged one only says
 //! that nothing matched) and what `doc/spec.md` is checked against. Tests compare it with the types.
 
-use crate::fault::{FaultKind, Plane, Zone};
+use crate::fault::{Event, FaultKind, Pattern, Plane, Zone};
 
 /// What a key's value looks like.
 #[derive(Debug, Clone, Copy)]
@@ -27,8 +27,8 @@ pub enum Shape {
     Texts,
     /// A table of strings.
     TextTable,
-    /// A table of numbers.
-    NumberTable,
+    /// A table of numbers, or the word `mined`, which may be a key too.
+    Boundaries,
     /// A table of lists of strings.
     TextsTable,
     /// A table of anything.
@@ -216,6 +216,12 @@ pub const CLUSTER: &[Key] = &[
         "true",
         "Whether nodes are connected to each other before the test starts.",
     ),
+    key(
+        "restart_crashed",
+        Shape::Boolean,
+        "false",
+        "Whether a node that ends without being asked to is started again, later each time; every restart is in the history.",
+    ),
     key("ready_timeout_ms", Shape::Integer, "30000", "How long a node may take to become ready."),
     key(
         "ports",
@@ -311,9 +317,9 @@ pub const NEMESIS: &[Key] = &[
     key("overlap", Shape::Boolean, "false", "Whether faults may overlap in time."),
     key(
         "boundaries",
-        Shape::NumberTable,
+        Shape::Boundaries,
         "{}",
-        "Boundaries of the system's own, by name, in milliseconds.",
+        "Boundaries of the system's own, by name, in milliseconds. With `\"mined\"`, or `mined = true` among them, durations are drawn around those too that `fuzz_dist boundaries` finds in the code paths of the nodes; `mined = [\"_build/prod/lib\"]` names other folders.",
     ),
     key(
         "schedule",
@@ -361,7 +367,7 @@ pub const FAULT: &[Key] = &[
         "boundary",
         Shape::Text,
         "that of the kind",
-        "What durations are drawn around: `net-tick`, `net-setup`, `op-timeout`, or a name of `nemesis.boundaries`.",
+        "What durations are drawn around: `net-tick`, `net-setup`, `op-timeout`, a name of `nemesis.boundaries`, or `mined` for all that were mined.",
     ),
     key(
         "zones",
@@ -370,6 +376,18 @@ pub const FAULT: &[Key] = &[
         "Where against the boundary: `certainly-below`, `inside`, `certainly-above`.",
     ),
     key("duration_ms", Shape::Integer, "drawn", "A fixed duration instead of a boundary."),
+    key(
+        "pattern",
+        Shape::Choice(Pattern::NAMES),
+        "one fault",
+        "Several faults at once: `flap`, the same fault two to five times, with gaps as long as the boundary; `overlap`, a second one that starts later by the boundary while the first lasts.",
+    ),
+    key(
+        "after",
+        Shape::Table(AFTER),
+        "a time that is drawn",
+        "An event that the fault waits for; it then happens at most `weight` times in a run.",
+    ),
     key("weight", Shape::Count, "1", "How often it is drawn against the others."),
     key(
         "optional",
@@ -377,6 +395,24 @@ pub const FAULT: &[Key] = &[
         "false",
         "Whether a run goes on without it where `fuzz_dist doctor` says that it cannot be had.",
     ),
+];
+
+/// `after` of a fault.
+pub const AFTER: &[Key] = &[
+    key(
+        "event",
+        Shape::Choice(Event::NAMES),
+        "required",
+        "What is waited for: `nodedown` or `nodeup`, as a node notices it; `fault-applied`, `fault-observed` or `fault-healed` of another fault; `telemetry`, executed in a node.",
+    ),
+    key(
+        "of",
+        Shape::Text,
+        "any",
+        "The node that comes or goes; the kind of the other fault; the telemetry event, with dots between its atoms.",
+    ),
+    key("seen_by", Shape::Text, "any", "The node that notices, or executes the event."),
+    key("delay_ms", Shape::Integer, "0", "How long after the event the fault starts."),
 ];
 
 /// Keys that belong to one kind of fault.
@@ -402,7 +438,7 @@ impl Shape {
             Shape::Number => "number",
             Shape::Texts => "list of strings",
             Shape::TextTable => "table of strings",
-            Shape::NumberTable => "table of numbers",
+            Shape::Boundaries => "table of numbers or string",
             Shape::TextsTable => "table of lists",
             Shape::Options | Shape::OneOf(_) => "table",
             Shape::Any => "anything",

@@ -82,7 +82,8 @@ fn anchor(spec: &mut Spec, folder: &Path) {
         .filter(|program| program.contains('/') && !program.starts_with('{'))
         .chain(&mut cluster.code_paths)
         .chain(&mut client.code_paths)
-        .chain(spec.nemesis.schedule.as_mut());
+        .chain(spec.nemesis.schedule.as_mut())
+        .chain(&mut spec.nemesis.boundaries.mined_from);
     for path in paths {
         if let Some(absolute) = clean(&folder.join(&*path)).to_str() {
             *path = absolute.to_owned();

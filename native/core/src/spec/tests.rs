@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::keys::{self, Key, Shape};
 use super::*;
-use crate::fault::{FaultKind, LinkFault, Plane, Subject};
+use crate::fault::{After, Event, FaultKind, LinkFault, Pattern, Plane, Subject};
 
 const SMALLEST: &str = "[client]\nmodule = \"M\"\n[workload]\nname = \"register\"\n";
 
@@ -18,8 +18,15 @@ fn fault(kind: impl Into<FaultKind>) -> FaultSpec {
         boundary: Some("net-tick".into()),
         zones: vec![Zone::Inside],
         duration_ms: Some(1),
+        pattern: Some(Pattern::Flap),
+        after: Some(after()),
         ..FaultSpec::new(kind)
     }
+}
+
+fn after() -> After {
+    let text = || Some("n1".to_owned());
+    After { event: Event::Nodedown, of: text(), seen_by: text(), delay_ms: 1, seen_ns: None }
 }
 
 /// A spec in which every key has a value.
@@ -70,6 +77,8 @@ fn the_table_has_the_keys_of_the_types() {
     assert_eq!(names_of_json(&spec["client"]), names_of(&[keys::CLIENT]));
     assert_eq!(names_of_json(&spec["workload"]), names_of(&[keys::WORKLOAD]));
     assert_eq!(names_of_json(&spec["nemesis"]), names_of(&[keys::NEMESIS]));
+    let after = &spec["nemesis"]["faults"][0]["after"];
+    assert_eq!(names_of_json(after), names_of(&[keys::AFTER]));
     assert_eq!(names_of_json(&spec["checkers"][0]), names_of(&[keys::CHECKER]));
     for kind in FaultKind::samples() {
         let json = serde_json::to_value(fault(kind.clone())).unwrap();
@@ -121,7 +130,7 @@ fn the_table_has_the_defaults_of_the_types() {
 
 /// The rows that `doc/spec.md` must have, by table.
 fn rows() -> Vec<String> {
-    let tables: [&[Key]; 8] = [
+    let tables: [&[Key]; 9] = [
         keys::SPEC,
         keys::CLUSTER,
         keys::PORT,
@@ -129,6 +138,7 @@ fn rows() -> Vec<String> {
         keys::WORKLOAD,
         keys::NEMESIS,
         keys::FAULT,
+        keys::AFTER,
         keys::CHECKER,
     ];
     let of_kinds = Plane::ALL.iter().flat_map(|plane| plane.kinds()).flat_map(|kind| kind.keys);
@@ -337,6 +347,39 @@ fn every_problem_names_line_column_and_key() {
             "t.toml:6:5: nemesis.boundaries.x: -5 ms",
         ),
         (format!("{SMALLEST}[nemesis.boundaries]\nnet-tick = 5"), "is a boundary of the BEAM"),
+        (format!("{SMALLEST}[nemesis.boundaries]\nmined-5 = 5"), "a boundary that is mined"),
+        (format!("{SMALLEST}[nemesis.boundaries]\nmined = 5"), "or a list of folders"),
+        (format!("{SMALLEST}[nemesis]\nboundaries = \"mind\""), "or \"mined\", not the string"),
+        (
+            format!("{SMALLEST}[[nemesis.faults]]\nkind = \"hold\"\nboundary = \"mined\""),
+            "unknown boundary `mined`",
+        ),
+        (
+            format!("{SMALLEST}[[nemesis.faults]]\nkind = \"kill\"\nafter = {{ of = \"n1\" }}"),
+            "nemesis.faults[0].after.event: is missing",
+        ),
+        (
+            format!(
+                "{SMALLEST}[[nemesis.faults]]\nkind = \"kill\"\nafter = {{ event = \"nodedwn\" }}"
+            ),
+            "unknown event `nodedwn`; did you mean `nodedown`?",
+        ),
+        (
+            format!(
+                "{SMALLEST}[[nemesis.faults]]\nkind = \"kill\"\nafter = {{ event = \"nodeup\", of = \"n9\" }}"
+            ),
+            "nemesis.faults[0].after.of: unknown node `n9`",
+        ),
+        (
+            format!(
+                "{SMALLEST}[[nemesis.faults]]\nkind = \"kill\"\nafter = {{ event = \"telemetry\" }}"
+            ),
+            "nemesis.faults[0].after.of: is missing",
+        ),
+        (
+            format!("{SMALLEST}[[nemesis.faults]]\nkind = \"fin\"\npattern = \"flap\""),
+            "nemesis.faults[0].pattern: `fin` is an instant",
+        ),
         (format!("{SMALLEST}[nemesis]\ninterval_s = -5"), "nemesis.interval_s: -5 s"),
         (format!("{SMALLEST}[client.options]\nd = 2020-01-01"), "is a date"),
         (
@@ -440,6 +483,7 @@ fn paths_are_relative_to_the_spec() {
 fn a_spec_with_everything_is_written_and_read() {
     let mut spec = full();
     spec.nemesis.faults[0].duration_ms = None;
+    spec.nemesis.faults[0].pattern = None;
     assert_eq!(parse(&to_toml(&spec), "t").map_err(|e| e.to_string()), Ok(spec));
 }
 
@@ -543,6 +587,9 @@ prop_compose! {
         spec.workload.generator = generator;
         spec.cluster.env = env;
         spec.cluster.command.extend(arguments);
+        let mined = seed.is_some_and(|seed| seed % 2 == 0);
+        let mined_from = if mined { vec!["/a".into(); time_limit_s as usize % 3] } else { vec![] };
+        let boundaries = UserBoundaries { own: boundaries, mined, mined_from };
         spec.nemesis = NemesisSpec { faults, boundaries, ..NemesisSpec::default() };
         spec
     }

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::fault::{FaultKind, Subject, Target};
+use crate::fault::{FaultKind, Lasts, Subject, Target};
 
 use super::emit::has_null;
 use super::error::{Problem, SpecError};
 use super::keys::BOUNDARIES;
-use super::{FaultSpec, Options, Placement, Spec, suggest};
+use super::{FaultSpec, MINED, MINED_PREFIX, Options, Placement, Spec, suggest};
 
 /// The most nodes that one machine is asked for.
 pub const NODES_MAX: usize = 100;
@@ -241,7 +241,7 @@ impl Check {
         let nemesis = &spec.nemesis;
         self.seconds("nemesis.interval_s", nemesis.interval_s, true);
         self.seconds("nemesis.era_s", nemesis.era_s, false);
-        for (name, edge_ms) in &nemesis.boundaries {
+        for (name, edge_ms) in &nemesis.boundaries.own {
             let key = format!("nemesis.boundaries.{name}");
             self.require(*edge_ms > 0.0 && *edge_ms <= SECONDS_MAX * 1e3, &key, || {
                 format!("{edge_ms} ms: must be more than 0, and at most a year")
@@ -249,7 +249,11 @@ impl Check {
             self.require(!BOUNDARIES.contains(&name.as_str()), &key, || {
                 "is a boundary of the BEAM, read from the live nodes; use another name".into()
             });
+            self.require(!name.starts_with(MINED_PREFIX), &key, || {
+                "is the name of a boundary that is mined; use another".into()
+            });
         }
+        self.paths("nemesis.boundaries.mined", &nemesis.boundaries.mined_from);
         if nemesis.schedule.as_deref() == Some("") {
             self.wrong("nemesis.schedule", "is empty: name a file, or leave it out");
         }
@@ -280,8 +284,29 @@ impl Check {
             self.port(&format!("{key}.port"), port, fault, spec);
         }
         self.duration(key, fault, spec);
+        self.timing(key, fault, nodes);
         self.require(fault.weight > 0, &format!("{key}.weight"), || {
             "0 would never be drawn: leave the fault out".into()
+        });
+    }
+
+    /// Patterns and events.
+    fn timing(&mut self, key: &str, fault: &FaultSpec, nodes: &[String]) {
+        let kind = fault.kind.name();
+        let instant = matches!(fault.kind.info().lasts, Lasts::Instant);
+        self.require(fault.pattern.is_none() || !instant, &format!("{key}.pattern"), || {
+            format!("`{kind}` is an instant, and patterns are made of what lasts")
+        });
+        let Some(after) = &fault.after else { return };
+        self.require(fault.pattern.is_none(), &format!("{key}.pattern"), || {
+            "a fault with `after` is one: leave one of them out".into()
+        });
+        if let Some((name, problem)) = after.objection(nodes) {
+            self.wrong(format!("{key}.after.{name}"), problem);
+        }
+        let longest = SECONDS_MAX * 1e3;
+        self.require(after.delay_ms as f64 <= longest, &format!("{key}.after.delay_ms"), || {
+            "is longer than a year".into()
         });
     }
 
@@ -396,10 +421,15 @@ impl Check {
     fn duration(&mut self, key: &str, fault: &FaultSpec, spec: &Spec) {
         if let Some(boundary) = &fault.boundary {
             let mut known = BOUNDARIES.to_vec();
-            known.extend(spec.nemesis.boundaries.keys().map(String::as_str));
-            self.require(known.contains(&boundary.as_str()), &format!("{key}.boundary"), || {
-                format!("unknown boundary `{boundary}`; {}", suggest::hint(boundary, &known))
-            });
+            let user = &spec.nemesis.boundaries;
+            known.extend(user.own.keys().map(String::as_str));
+            known.extend(user.mined.then_some(MINED));
+            let mined = user.mined && boundary.starts_with(MINED_PREFIX);
+            self.require(
+                mined || known.contains(&boundary.as_str()),
+                &format!("{key}.boundary"),
+                || format!("unknown boundary `{boundary}`; {}", suggest::hint(boundary, &known)),
+            );
         }
         let Some(duration_ms) = fault.duration_ms else { return };
         let key_ms = format!("{key}.duration_ms");

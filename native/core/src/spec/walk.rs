@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{self, Key, Shape};
-use super::suggest;
+use super::{MINED, suggest};
 use crate::fault::{FaultKind, Plane};
 
 /// A problem at a place in the text.
@@ -107,7 +107,7 @@ impl Walk {
             Shape::TextTable => self.each(value, path, |walk, item, path| {
                 walk.text(item, path);
             }),
-            Shape::NumberTable => self.each(value, path, Walk::number),
+            Shape::Boundaries => self.boundaries(value, path),
             Shape::TextsTable => self.each(value, path, Walk::texts),
             Shape::Options => self.each(value, path, Walk::any),
             Shape::Any => self.any(value, path),
@@ -244,6 +244,27 @@ impl Walk {
                 path,
                 "a target is a name (\"halves\"), { named = [\"n1\"] } or { links = [[\"n1\", \"n2\"]] }",
             ),
+        }
+    }
+
+    /// Numbers by name, or the word for those that are mined, which is a key among them too.
+    fn boundaries(&mut self, value: &Item<'_>, path: &str) {
+        let wanted = "must be a table of milliseconds by name, or \"mined\"";
+        match value.get_ref() {
+            DeValue::String(word) if word == MINED => {}
+            DeValue::Table(_) => self.each(value, path, |walk, item, path| {
+                match (path.ends_with(".mined"), item.get_ref()) {
+                    (true, DeValue::Boolean(_)) => {}
+                    (true, DeValue::Array(_)) => walk.texts(item, path),
+                    (true, _) => walk.wrong_shape(
+                        item,
+                        path,
+                        "must be true, or a list of folders: it is no name of a boundary",
+                    ),
+                    (false, _) => walk.number(item, path),
+                }
+            }),
+            _ => self.wrong_shape(value, path, wanted),
         }
     }
 

@@ -78,6 +78,8 @@ fn fault(
         port: None,
         package: None,
         optional: false,
+        after: None,
+        part_of: None,
         start_ns: (start_s * 1e9) as u64,
         duration_ns: (length_s * 1e9) as u64,
         boundary: None,

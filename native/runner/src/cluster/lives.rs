@@ -129,11 +129,11 @@ impl Inner {
         let timeout_ms = Value::Int(ASK_TIMEOUT.as_millis() as i64);
         let arguments = Value::list(arguments);
         let call = [Value::Int(0), Value::sym(module), Value::sym(function), arguments, timeout_ms];
+        // Before it is asked: its end may be noticed at once.
+        self.set_ending(node, true);
         if !agent.send(tagged("call", call)) {
+            self.set_ending(node, false);
             return Err(no_agent(node));
-        }
-        if let Some(vm) = lock(&self.vms).get_mut(node) {
-            vm.ending = true;
         }
         Ok(clock::monotonic_ns())
     }

@@ -11,6 +11,7 @@ pub(super) const PACKAGE: Package = Package {
     name: "clock",
     meaning: "wall clocks that jump, flicker and drift",
     final_healing: "every clock is reset",
+    patterns: true,
     links: false,
     faults,
 };

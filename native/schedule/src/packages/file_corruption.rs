@@ -14,6 +14,7 @@ pub(super) const PACKAGE: Package = Package {
     name: "file-corruption",
     meaning: "nodes that come back to flipped bits and truncated files",
     final_healing: "none: what is lost is lost; every node is started",
+    patterns: false,
     links: false,
     faults,
 };

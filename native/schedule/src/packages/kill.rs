@@ -10,6 +10,7 @@ pub(super) const PACKAGE: Package = Package {
     name: "kill",
     meaning: "nodes that are killed, stop, halt or crash, and come back",
     final_healing: "every node is started",
+    patterns: true,
     links: false,
     faults,
 };

@@ -10,6 +10,7 @@ pub(super) const PACKAGE: Package = Package {
     name: "membership",
     meaning: "nodes that join, leave and are forgotten",
     final_healing: "every node is a member again",
+    patterns: false,
     links: false,
     faults,
 };

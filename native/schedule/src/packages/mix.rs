@@ -14,6 +14,7 @@ use super::{Chosen, PackageError, chosen};
 use crate::deck::Deck;
 use crate::draw;
 use crate::faults::{DrawError, FAULTS_MAX, Stage, fault};
+use crate::patterns;
 use crate::spans::{self, Span};
 
 /// The name under which the faults of the spec itself take part.
@@ -111,10 +112,6 @@ pub fn mix(nemesis: &NemesisSpec, stage: &Stage<'_>) -> Result<(Vec<Fault>, Vec<
         faults.append(&mut drawn);
         start_ns = over_ns.saturating_add(ORDER_NS);
     }
-    faults.sort_by_key(|fault| fault.start_ns);
-    for (fault, id) in faults.iter_mut().zip(1..) {
-        fault.id = id;
-    }
     Ok((faults, eras))
 }
 
@@ -132,8 +129,10 @@ fn members(nemesis: &NemesisSpec, stage: &Stage<'_>) -> Result<Vec<Member>, Draw
             return Err(PackageError::DoesNotFit { written, have_s }.into());
         }
     }
-    if !nemesis.faults.is_empty() {
-        members.push(Member::Own(nemesis.faults.clone()));
+    let timed: Vec<FaultSpec> =
+        nemesis.faults.iter().filter(|spec| spec.after.is_none()).cloned().collect();
+    if !timed.is_empty() {
+        members.push(Member::Own(timed));
     }
     if members.is_empty() {
         let have_s = stage.have_ns() as f64 / 1e9;
@@ -181,7 +180,9 @@ impl EraDraw {
         let half_ns = ((self.end_ns - self.start_ns) / 2).min(interval_ns);
         let mut start_ns = self.start_ns + draw::between_ns(&mut stream, 0, half_ns);
         let mut limit_ns = stage.end_ns();
-        for count in self.first.. {
+        let before = drawn.len();
+        loop {
+            let count = self.first + drawn.len() - before;
             let left_ns = limit_ns.saturating_sub(start_ns);
             let fits = |span: &Span| span.shortest_ns <= left_ns;
             let dealt = kinds.deal(&mut stream, |kind| specs[kind].1.iter().any(fits));
@@ -191,16 +192,26 @@ impl EraDraw {
             let span = fitting[draw::index(&mut stream, fitting.len())];
             let duration_ns = spans::duration(span, left_ns, &mut stream);
             let id = u32::try_from(count + 1).unwrap_or(u32::MAX);
-            let mut one =
-                fault(spec, span, id, (start_ns, duration_ns), stage).map_err(|error| {
+            // The first lasts whatever it takes; what a pattern adds to it stays within the era.
+            let pattern_ns = left_ns.min(self.end_ns.saturating_sub(start_ns)).max(duration_ns);
+            let all = fault(spec, span, id, (start_ns, duration_ns), stage)
+                .and_then(|lead| {
+                    patterns::expand(spec, &fitting, lead, pattern_ns, stage, &mut stream)
+                })
+                .map_err(|error| {
                     let written = member.name().to_owned();
                     DrawError::from(PackageError::Scope { written, error })
                 })?;
-            one.package = Some(member.name().to_owned());
-            drawn.push(one);
+            let last_ns = all.iter().map(|one| one.start_ns + one.duration_ns).max();
+            let package = Some(member.name().to_owned());
+            for one in all {
+                let id = (self.first + drawn.len() - before) as u32 + 1;
+                drawn.push(Fault { id, package: package.clone(), ..one });
+            }
             let gap_ns =
                 draw::between_ns(&mut stream, interval_ns / 2, interval_ns + interval_ns / 2);
-            start_ns = start_ns.saturating_add(duration_ns).saturating_add(gap_ns.max(ORDER_NS));
+            let over_ns = last_ns.unwrap_or(start_ns);
+            start_ns = over_ns.saturating_add(gap_ns.max(ORDER_NS));
             limit_ns = self.end_ns;
             if drawn.len() >= FAULTS_MAX {
                 break;

@@ -11,6 +11,7 @@ pub(super) const PACKAGE: Package = Package {
     name: "packet",
     meaning: "links that are late, narrow, closed, half open, or silent to one kind of traffic",
     final_healing: "every link passes bytes as they come again",
+    patterns: true,
     links: true,
     faults,
 };

@@ -10,6 +10,7 @@ pub(super) const PACKAGE: Package = Package {
     name: "partition",
     meaning: "links that carry nothing, both ways or one way, in every shape",
     final_healing: "every link passes bytes again",
+    patterns: true,
     links: true,
     faults,
 };

@@ -10,6 +10,7 @@ pub(super) const PACKAGE: Package = Package {
     name: "pause",
     meaning: "nodes that stand still and go on",
     final_healing: "every node is continued",
+    patterns: true,
     links: false,
     faults,
 };

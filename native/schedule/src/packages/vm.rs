@@ -11,6 +11,7 @@ pub(super) const PACKAGE: Package = Package {
     name: "vm",
     meaning: "stalled schedulers, deaf and dropped connections, another cookie, garbage, busy dirty schedulers",
     final_healing: "the leases in the nodes end, and what they held with them",
+    patterns: true,
     links: false,
     faults,
 };
