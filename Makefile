@@ -18,7 +18,7 @@ setup: ## Installs what is missing (a linker, Erlang, Elixir); checks cargo.
 	@bin/setup
 
 build: setup ## Builds the binary (release) and the Elixir client.
-	cargo build --release --locked -p fuzz_dist -p fuzz_dist_driver
+	cargo build --release --locked -p fuzz_dist -p fuzz_dist_driver -p fuzz_dist_shim
 	cd elixir_client && FUZZ_DIST_BIN=$(CURDIR)/target/release/fuzz_dist MIX_ENV=prod mix compile
 
 demo: build ## Finds a real anomaly: Mnesia under partitions shorter and longer than the tick boundary.

@@ -20,7 +20,7 @@ mod vm;
 
 pub use carrier::CarrierFault;
 pub use clock::{ClockFault, DRIFT_PPM_MAX};
-pub use disk::{DiskFault, Unsynced};
+pub use disk::{DiskFault, FILE_ROLES, Unsynced, patterns};
 pub use kind::{
     Availability, FaultKind, Kind, Lasts, Objection, Plane, PlaneFault, Subject, UnknownKind,
 };

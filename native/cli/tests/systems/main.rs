@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod clock_and_disk;
 mod erlang;
 mod observation;
 mod probe;

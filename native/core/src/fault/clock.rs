@@ -1,13 +1,13 @@
 //! Faults of the clock: what a node reads from it, by a preloaded library.
 //!
-//! Only the wall clock jumps. The monotonic clock never goes back, since a BEAM that sees it do so aborts.
+//! Only the wall clock is touched: a BEAM that sees the monotonic clock go back aborts, and its timers go by that.
 
 use serde::{Deserialize, Serialize};
 
 use super::kind::{Kind, Lasts, Objection, PlaneFault, Subject};
 use crate::spec::keys::{Key, Shape, key};
 
-/// The largest drift: above it timers and clocks of a BEAM differ more than any real oscillator makes them.
+/// The largest drift: more than any real oscillator makes of it.
 pub const DRIFT_PPM_MAX: i64 = 20_000;
 
 /// What happens to the clock of a node.
@@ -26,7 +26,7 @@ pub enum ClockFault {
         /// So often.
         period_ms: u64,
     },
-    /// The clocks run faster or slower.
+    /// The wall clock runs faster or slower.
     ClockDrift {
         /// By so many millionths; negative is slower.
         ppm: i64,
@@ -51,7 +51,7 @@ const PPM: Key = key(
     "ppm",
     Shape::Signed,
     "required",
-    "`clock-drift`: millionths by which clocks are fast, or slow when negative; at most 20000.",
+    "`clock-drift`: millionths by which the wall clock is fast, or slow when negative; at most 20000.",
 );
 
 const fn clock(name: &'static str, lasts: Lasts, meaning: &'static str) -> Kind {
@@ -64,7 +64,7 @@ impl PlaneFault for ClockFault {
             .with(&[OFFSET]),
         clock("clock-strobe", Lasts::Away, "The wall clock jumps there and back.")
             .with(&[OFFSET, PERIOD]),
-        clock("clock-drift", Lasts::Away, "Clocks run faster or slower.").with(&[PPM]),
+        clock("clock-drift", Lasts::Away, "The wall clock runs faster or slower.").with(&[PPM]),
         clock("clock-reset", Lasts::Instant, "Every offset of the wall clock is taken back."),
     ];
 

@@ -2,12 +2,13 @@
 //!
 //! The first five act in the node, by a preloaded library. The `file-` faults stop the node, change its files,
 //! and start it at the end. Files are chosen by patterns below the node's data folder (`*` within a name, `**`
-//! across folders).
+//! across folders), or by what they are for (`@mnesia-log`).
 
 use serde::{Deserialize, Serialize};
 
 use super::kind::{Kind, Lasts, Objection, PlaneFault, Subject};
 use crate::spec::keys::{Key, Shape, key};
+use crate::spec::suggest;
 
 /// What is lost of that which was never synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,11 +28,33 @@ impl Unsynced {
     pub const NAMES: &'static [&'static str] = &["tail", "all", "rename-barrier"];
 }
 
+/// What files are for, and the patterns of their names.
+pub const FILE_ROLES: &[(&str, &[&str])] = &[
+    ("@mnesia-log", &["**/LATEST.LOG", "**/PREVIOUS.LOG"]),
+    ("@mnesia-table", &["**/*.DCD"]),
+    ("@mnesia-table-log", &["**/*.DCL"]),
+    ("@mnesia-schema", &["**/schema.DAT"]),
+    ("@ra-wal", &["**/*.wal"]),
+    ("@ra-segment", &["**/*.segment"]),
+    ("@ra-meta", &["**/meta.dets", "**/names.dets"]),
+];
+
+/// Patterns, with those of roles in place of their names.
+pub fn patterns(files: &[String]) -> Vec<String> {
+    let of = |file: &String| -> Vec<String> {
+        match FILE_ROLES.iter().find(|(role, _)| role == file) {
+            Some((_, patterns)) => patterns.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            None => vec![file.clone()],
+        }
+    };
+    files.iter().flat_map(of).collect()
+}
+
 /// What happens to the files of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum DiskFault {
-    /// Writes and syncs fail with EIO.
+    /// Whatever changes or syncs a file fails with EIO.
     DiskEio {
         /// Which.
         files: Vec<String>,
@@ -89,7 +112,7 @@ const FILES: Key = key(
     "files",
     Shape::Texts,
     "required",
-    "Faults of disks and files: patterns below the data folder of the node, `*` within a name and `**` across folders.",
+    "Faults of disks and files: patterns below the data folder of the node, `*` within a name and `**` across folders; or a role: `@mnesia-log`, `@mnesia-table`, `@mnesia-table-log`, `@mnesia-schema`, `@ra-wal`, `@ra-segment`, `@ra-meta`.",
 );
 const LOST: Key = key(
     "lost",
@@ -108,7 +131,8 @@ const fn disk(name: &'static str, lasts: Lasts, meaning: &'static str) -> Kind {
 
 impl PlaneFault for DiskFault {
     const KINDS: &'static [Kind] = &[
-        disk("disk-eio", Lasts::Away, "Writes and syncs fail with EIO.").with(&[FILES]),
+        disk("disk-eio", Lasts::Away, "Writes, syncs, renames and removals fail with EIO.")
+            .with(&[FILES]),
         disk("disk-enospc", Lasts::Away, "Writes fail with ENOSPC: the disk is full.")
             .with(&[FILES]),
         disk("disk-short-write", Lasts::Away, "Writes write less than they were given.")
@@ -184,6 +208,12 @@ impl PlaneFault for DiskFault {
         if let Some(outside) = files.iter().find(outside) {
             let problem = "is not below the data folder of the node, and only that is ours";
             wrong.push(("files", format!("{outside:?} {problem}")));
+        }
+        let roles: Vec<&str> = FILE_ROLES.iter().map(|(role, _)| *role).collect();
+        let unknown = |file: &&String| file.starts_with('@') && !roles.contains(&file.as_str());
+        if let Some(unknown) = files.iter().find(unknown) {
+            let hint = suggest::hint(unknown, &roles);
+            wrong.push(("files", format!("there is no role `{unknown}`; {hint}")));
         }
         match self {
             DiskFault::FileFlip { probability, .. }

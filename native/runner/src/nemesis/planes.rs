@@ -6,8 +6,11 @@
 //! writes the history; a plane does neither. How to add one: `doc/architecture.md`, "Adding a fault plane".
 
 pub mod carrier;
+pub mod clock;
+pub mod disk;
 pub mod link;
 pub mod process;
+pub mod shim;
 pub mod vm;
 
 use std::path::{Path, PathBuf};
@@ -30,8 +33,13 @@ use crate::recorder::Recorder;
 use crate::request::RunError;
 
 /// The planes that are built: one line each.
-pub const REGISTERED: &[&Registration] =
-    &[&link::REGISTRATION, &process::REGISTRATION, &vm::REGISTRATION];
+pub const REGISTERED: &[&Registration] = &[
+    &link::REGISTRATION,
+    &process::REGISTRATION,
+    &vm::REGISTRATION,
+    &clock::REGISTRATION,
+    &disk::REGISTRATION,
+];
 
 /// What a plane is to everybody else.
 #[derive(Debug)]

@@ -55,6 +55,7 @@ pub fn undo(
         paths: HashMap::new(),
         durable: HashSet::new(),
         tails: HashMap::new(),
+        sizes: HashMap::new(),
         changes: Changes::new(),
     };
     undoing.find(root)?;
@@ -75,6 +76,8 @@ struct Undoing<W> {
     durable: HashSet<u64>,
     /// How long files were when they were last synced.
     tails: HashMap<u64, u64>,
+    /// How long the node had left files.
+    sizes: HashMap<u64, u64>,
     changes: Changes,
 }
 
@@ -134,6 +137,8 @@ impl<W: Fn(&Path) -> bool> Undoing<W> {
             file.write_all_at(record.carried, record.header.offset)?;
         }
         file.set_len(record.header.old_size)?;
+        // The first step back found it as the node had left it.
+        let before = *self.sizes.entry(record.header.inode).or_insert(before);
         let told = format!("{before} bytes, {} when it was last synced", record.header.old_size);
         self.note(&path, told);
         Ok(())
@@ -197,7 +202,7 @@ impl<W: Fn(&Path) -> bool> Undoing<W> {
         Ok(())
     }
 
-    /// The first that is told of a file, which is how the node left it, and the last.
+    /// What is told last of a file stays.
     fn note(&mut self, path: &Path, what: String) {
         self.changes.insert(path.to_owned(), what);
     }
