@@ -85,19 +85,22 @@ mod tests {
 
     #[test]
     fn stamps_are_read_as_date_does() {
-        let s = |line: &str| wall_ns(line.as_bytes()).map(|ns| ns as f64 / 1e9);
+        let ms = |line: &str| wall_ns(line.as_bytes()).map(|ns| ns / 1_000_000);
         // date -u -d 2026-11-21T13:22:01 +%s
-        assert_eq!(s("2026-11-21T13:22:01.500000+00:00 error: x"), Some(1_795_267_321.5));
-        assert_eq!(s("2026-11-21 13:22:01.5 [error] <0.1.0> x"), Some(1_795_267_321.5));
-        assert_eq!(s("2026-11-21T14:22:01+01:00 x"), Some(1_795_267_321.0));
-        assert_eq!(s("2026-11-21T08:52:01-0430"), Some(1_795_267_321.0));
-        assert_eq!(s("=CRASH REPORT==== 21-Nov-2026::13:22:01.250000 ==="), Some(1_795_267_321.25));
-        assert_eq!(s("[2026-11-21 13:22:01,001] x"), Some(1_795_267_321.001));
-        assert_eq!(s("2000-02-29T00:00:00Z"), Some(951_782_400.0));
-        assert_eq!(s("1970-01-01T00:00:00Z"), Some(0.0));
+        assert_eq!(ms("2026-11-21T13:22:01.500000+00:00 error: x"), Some(1_795_267_321_500));
+        assert_eq!(ms("2026-11-21 13:22:01.5 [error] <0.1.0> x"), Some(1_795_267_321_500));
+        assert_eq!(ms("2026-11-21T14:22:01+01:00 x"), Some(1_795_267_321_000));
+        assert_eq!(ms("2026-11-21T08:52:01-0430"), Some(1_795_267_321_000));
+        assert_eq!(
+            ms("=CRASH REPORT==== 21-Nov-2026::13:22:01.250000 ==="),
+            Some(1_795_267_321_250)
+        );
+        assert_eq!(ms("[2026-11-21 13:22:01,001] x"), Some(1_795_267_321_001));
+        assert_eq!(ms("2000-02-29T00:00:00Z"), Some(951_782_400_000));
+        assert_eq!(ms("1970-01-01T00:00:00Z"), Some(0));
         for none in ["13:22:01.123 [error] x", "", "a 12-Foo-2026::01:02:03", "2026-13-01T00:00:00"]
         {
-            assert_eq!(s(none), None, "{none}");
+            assert_eq!(ms(none), None, "{none}");
         }
     }
 }
