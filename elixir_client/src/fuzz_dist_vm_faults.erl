@@ -197,15 +197,9 @@ apply_fault('dirty-block', _, _) ->
     _ = [spawn_link(fun() -> keep_busy(Kind) end)
          || {Kind, Schedulers} <- Kinds, _ <- lists:seq(1, Schedulers * ?DIRTY_QUEUE)],
     Lease = self(),
-    %% Of its own: who waits for a dirty scheduler cannot be ended before it had one.
-    spawn_link(fun() -> dirty_lags(Lease, [Kind || {Kind, _} <- Kinds]) end),
-    Probe = fun() ->
-        receive {lags, Lags} ->
-            {seen, ["a dirty job waits ", text(lists:min(maps:values(Lags))), " ms and more"], Lags}
-        after 0 ->
-            {wait, "dirty jobs run at once"}
-        end
-    end,
+    %% Of their own: who waits for a dirty scheduler cannot be ended before it had one.
+    _ = [spawn_link(fun() -> dirty_lag(Lease, Kind) end) || {Kind, _} <- Kinds],
+    Probe = fun() -> dirty_lags([Kind || {Kind, _} <- Kinds]) end,
     Healed = fun() ->
         case lists:max([dirty_ms(Kind) || {Kind, _} <- Kinds]) of
             Ms when Ms < ?DIRTY_MS -> {yes, ["a dirty job runs after ", text(Ms), " ms"]};
@@ -453,11 +447,20 @@ dirty_ms(Kind) ->
     _ = erts_debug:Kind(wait, 0),
     (os:perf_counter(nanosecond) - Start) div 1000000.
 
-dirty_lags(Lease, Kinds) ->
-    Lags = maps:from_list([{Kind, dirty_ms(Kind)} || Kind <- Kinds]),
-    case lists:min(maps:values(Lags)) of
-        Ms when Ms >= ?DIRTY_MS -> Lease ! {lags, Lags};
-        _ -> timer:sleep(?LOOK_MS), dirty_lags(Lease, Kinds)
+dirty_lag(Lease, Kind) ->
+    case dirty_ms(Kind) of
+        Ms when Ms >= ?DIRTY_MS -> Lease ! {lag, Kind, Ms};
+        _ -> dirty_lag(Lease, Kind)
+    end.
+
+dirty_lags(Kinds) ->
+    receive {lag, Kind, Ms} -> put(Kind, Ms) after 0 -> ok end,
+    case [Kind || Kind <- Kinds, get(Kind) =:= undefined] of
+        [] ->
+            Lags = maps:from_list([{Kind, get(Kind)} || Kind <- Kinds]),
+            {seen, ["a dirty job waits ", text(lists:min(maps:values(Lags))), " ms and more"], Lags};
+        Left ->
+            {wait, ["no job of ", lists:join(" and ", [text(Kind) || Kind <- Left]), " has waited yet"]}
     end.
 
 %% A list cell is two words.

@@ -178,6 +178,8 @@ defmodule FuzzDist.VmFaultsTest do
     {:ok, _} = apply_fault(ledger, 1, :"dirty-block", [])
     {:error, message} = apply_fault(ledger, 2, :"dirty-block", [])
     assert message =~ "fault 1 does the same here"
+    assert {_, %{dirty_cpu: cpu_ms, dirty_io: io_ms}} = await(ledger, 1, :seen)
+    assert cpu_ms >= 50 and io_ms >= 50
     {:ok, _} = ask(ledger, {:heal, 1})
     assert await(ledger, 1, :heal_seen) =~ "a dirty job runs"
   end
