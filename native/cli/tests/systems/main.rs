@@ -15,6 +15,7 @@ mod common;
 
 mod clock_and_disk;
 mod erlang;
+mod links;
 mod observation;
 mod probe;
 mod processes;
