@@ -13,6 +13,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod carrier;
 mod clock_and_disk;
 mod erlang;
 mod links;

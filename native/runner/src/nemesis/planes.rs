@@ -37,6 +37,7 @@ pub const REGISTERED: &[&Registration] = &[
     &link::REGISTRATION,
     &process::REGISTRATION,
     &vm::REGISTRATION,
+    &carrier::REGISTRATION,
     &clock::REGISTRATION,
     &disk::REGISTRATION,
 ];

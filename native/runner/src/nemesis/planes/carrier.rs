@@ -15,7 +15,7 @@ mod library;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -97,7 +97,8 @@ fn prepare(start: &mut NodeStart<'_>) -> Result<(), RunError> {
         _ => return Ok(()),
     };
     // A folder of its own: nothing else of ours gets into the code path of a stock node.
-    let folder = start.folder.join("carrier");
+    // The node runs elsewhere, so that a relative path would not be found.
+    let folder = absolute(start.folder).join("carrier");
     let copied = std::fs::create_dir_all(&folder)
         .and_then(|()| std::fs::copy(&found.module, folder.join(MODULE_FILE)));
     copied.map_err(|e| RunError::Internal(format!("{}: {e}", folder.display())))?;
@@ -119,9 +120,13 @@ fn prepare(start: &mut NodeStart<'_>) -> Result<(), RunError> {
 /// The abstract name at which the driver of the node with this folder listens. The folder may be too long for it.
 fn socket_name(folder: &Path) -> String {
     let mut hasher = DefaultHasher::new();
-    folder.hash(&mut hasher);
+    absolute(folder).hash(&mut hasher);
     let node = folder.file_name().unwrap_or_default().display().to_string();
     format!("fuzz_dist-carrier-{:016x}-{node}", hasher.finish())
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Nodes with the driver, by short name.
