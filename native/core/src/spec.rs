@@ -289,6 +289,8 @@ pub struct NemesisSpec {
     pub overlap: bool,
     /// Boundaries of the user's own, and whether more are mined from compiled code.
     pub boundaries: UserBoundaries,
+    /// How the system under test is asked for its members and told to change them.
+    pub membership: String,
     /// A `schedule.json` to run instead of drawing one.
     pub schedule: Option<String>,
     /// Whether what crosses links is written to `links.pcapng` of the run.
@@ -311,6 +313,7 @@ impl Default for NemesisSpec {
             interval_s: 5.0,
             overlap: false,
             boundaries: UserBoundaries::default(),
+            membership: "FuzzDist.Membership.Erlang".into(),
             schedule: None,
             capture: false,
         }

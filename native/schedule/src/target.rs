@@ -554,7 +554,7 @@ mod tests {
 
     #[test]
     fn a_change_of_membership_aims_at_nobody_yet() {
-        let change = MembershipFault::Change.into();
+        let change = MembershipFault::Change { allow_unsafe: false }.into();
         let aim = Aim { target: &Target::One, scope: None, one_way: false, kind: &change };
         assert!(aim.is_late());
         let mut stream = Seed(5).stream("fault-target", 0);

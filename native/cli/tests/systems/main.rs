@@ -16,6 +16,7 @@ mod common;
 mod carrier;
 mod clock_and_disk;
 mod erlang;
+mod membership;
 mod links;
 mod observation;
 mod probe;

@@ -316,6 +316,12 @@ pub const NEMESIS: &[Key] = &[
     ),
     key("overlap", Shape::Boolean, "false", "Whether faults may overlap in time."),
     key(
+        "membership",
+        Shape::Text,
+        r#""FuzzDist.Membership.Erlang""#,
+        "Faults of membership: the module that asks for members and changes them; `FuzzDist.Membership.Mnesia`, `FuzzDist.Membership.RabbitMQ`, or one with the callbacks of `FuzzDist.Membership`.",
+    ),
+    key(
         "boundaries",
         Shape::Boundaries,
         "{}",

@@ -9,6 +9,7 @@ pub mod carrier;
 pub mod clock;
 pub mod disk;
 pub mod link;
+pub mod membership;
 pub mod process;
 pub mod shim;
 pub mod vm;
@@ -40,6 +41,7 @@ pub const REGISTERED: &[&Registration] = &[
     &carrier::REGISTRATION,
     &clock::REGISTRATION,
     &disk::REGISTRATION,
+    &membership::REGISTRATION,
 ];
 
 /// What a plane is to everybody else.

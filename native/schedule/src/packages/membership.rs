@@ -16,5 +16,5 @@ pub(super) const PACKAGE: Package = Package {
 };
 
 fn faults(_cast: &Cast, _stream: &mut Stream) -> Vec<FaultSpec> {
-    vec![FaultSpec::new(MembershipFault::Change)]
+    vec![FaultSpec::new(MembershipFault::Change { allow_unsafe: false })]
 }
