@@ -1,11 +1,11 @@
-//! Faults that wait for an event, and nodes that end by themselves.
+//! Faults that wait for an event.
 
 use fuzz_dist_core::{Op, Value};
 use serde_json::Value as Json;
 
-use super::stage::{Stage, int, text};
+use super::stage::{Stage, text};
 
-fn spec(command: &str, cluster: &str, faults: &str) -> String {
+fn spec(faults: &str) -> String {
     format!(
         r#"
 name = "reactions"
@@ -18,11 +18,10 @@ recovery_s = 5.0
 checkers = [{{ name = "stats" }}]
 
 [cluster]
-command = ["elixir", "--no-halt", "--erl", "-noinput", "-e", '''{command}''']
+command = ["elixir", "--no-halt", "--erl", "-noinput", "-e", ":fuzz_dist_boot.start()"]
 code_paths = ["code"]
 ready_timeout_ms = 90000
 net_ticktime_s = 2
-{cluster}
 
 [client]
 module = "Probe"
@@ -79,7 +78,7 @@ kind = "kill"
 duration_ms = 500
 after = { event = "fault-observed", of = "rst" }
 "#;
-    stage.spec(&spec(":fuzz_dist_boot.start()", "", faults));
+    stage.spec(&spec(faults));
     let shown = stage.fuzz_dist(&["schedule", "t.toml", "--limit", "40"]);
     assert_eq!(shown.stdout.matches(":fault-waiting").count(), 3, "{shown:?}");
     let run = stage.run(None);
@@ -114,21 +113,4 @@ after = { event = "fault-observed", of = "rst" }
         all.iter().map(|op| op.value.to_string()).collect()
     };
     assert_eq!(starts(&again), starts(&run));
-}
-
-#[test]
-fn a_node_that_ends_by_itself_is_started_again_if_the_spec_asks() {
-    let stage = Stage::set(&["probe/probe.ex"]);
-    // Once, some time after it has become ready.
-    let command = r#":fuzz_dist_boot.start(); if "{short}" == "n2" and not File.exists?("{data_dir}/ended"), do: spawn(fn -> Process.sleep(6000); File.write!("{data_dir}/ended", ""); System.halt(3) end)"#;
-    stage.spec(&spec(command, "restart_crashed = true", ""));
-    let run = stage.run(None);
-    let restarted = run.records("observer", "node-restarted");
-    assert_eq!(restarted.len(), 1, "{:?}", run.ended);
-    assert_eq!(restarted[0].node.unwrap().as_str(), "n2");
-    assert_eq!(int(&restarted[0].value, "crashes"), 1);
-    let exited = run.records("observer", "node-exited");
-    assert_eq!(int(&exited[0].value, "status"), 3, "{exited:?}");
-    let ready = run.records("observer", "node-ready");
-    assert!(ready.iter().any(|op| op.time_ns > restarted[0].time_ns), "{ready:?}");
 }
