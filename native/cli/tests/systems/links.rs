@@ -88,7 +88,7 @@ fn what_is_wrong_with_a_fault_of_messages_is_told_before_anything_starts() {
         (r#""kind": "delay-messages", "operations": ["SEND"], "latency_ms": 0"#, "a delay of 0 ms"),
         (r#""kind": "delay", "latency_ms": 1, "distribution": "poisson""#, "poisson"),
     ] {
-        stage.scene.write("given.json", &one_after_the_other(&[fault]));
+        stage.scene.write("given.json", one_after_the_other(&[fault]));
         let ended = stage.fuzz_dist(&["run", "t.toml", "--schedule", "given.json"]);
         assert_eq!(ended.code, Some(254), "{ended:?}");
         assert!(ended.stderr.contains(told), "{fault}: {}", ended.stderr);

@@ -28,22 +28,30 @@ const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The module that has the handlers.
 const MODULE: &str = "fuzz_dist_trace";
 
-/// What became of faults, by the time of it; shared.
+/// What became of a fault of a kind, and when.
+#[derive(Debug)]
+struct Happening {
+    time_ns: u64,
+    event: Event,
+    kind: &'static str,
+}
+
+/// What became of faults; shared.
 #[derive(Debug, Clone, Default)]
-pub struct Happenings(Arc<Mutex<Vec<(u64, Event, &'static str)>>>);
+pub struct Happenings(Arc<Mutex<Vec<Happening>>>);
 
 impl Happenings {
     /// This became of a fault of this kind, now.
     pub fn tell(&self, time_ns: u64, event: Event, kind: &'static str) {
-        lock(&self.0).push((time_ns, event, kind));
+        lock(&self.0).push(Happening { time_ns, event, kind });
     }
 
     fn first(&self, from_ns: u64, event: Event, of: Option<&str>) -> Option<u64> {
         let all = lock(&self.0);
-        let fits = |one: &&(u64, Event, &str)| {
-            one.0 >= from_ns && one.1 == event && of.is_none_or(|of| of == one.2)
+        let fits = |one: &&Happening| {
+            one.time_ns >= from_ns && one.event == event && of.is_none_or(|of| of == one.kind)
         };
-        all.iter().filter(fits).map(|one| one.0).min()
+        all.iter().filter(fits).map(|one| one.time_ns).min()
     }
 }
 
