@@ -121,7 +121,7 @@ interval_s = 1.0
 era_s = 4.0
 
 [[nemesis.faults]]
-kind = "change"
+kind = "net-drop"
 optional = true
 duration_ms = 500
 "#;
@@ -135,7 +135,7 @@ duration_ms = 500
     for fault in started.iter().filter(|op| text(&op.value, "package") == "kill:edge") {
         assert_eq!(fault.value.get("nodes").unwrap().to_string(), "[\"n3\"]");
     }
-    for fault in run.faults().iter().filter(|fault| fault["kind"] == "change") {
+    for fault in run.faults().iter().filter(|fault| fault["kind"] == "net-drop") {
         assert_eq!(fault["status"], "unavailable", "{fault:#}");
         assert_eq!(fault["reason"], "not built", "{fault:#}");
     }
