@@ -122,7 +122,7 @@ fn a_naive_counter_under_short_partitions() {
 /// checker allows the first, demands the second, and tells how long there were two.
 #[test]
 fn a_global_registry_under_long_partitions() {
-    let checkers = r#"checkers = [{ name = "registry", options = { grace-ms = 1000 } }]"#;
+    let checkers = r#"checkers = [{ name = "registry", options = { grace-ms = 2500 } }]"#;
     let run = run("global_registry", "GlobalRegistry", "registry", LONG_MS, checkers);
     assert_noticed(&run);
     run.assert_faults_observed(1);
