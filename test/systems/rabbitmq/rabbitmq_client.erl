@@ -175,10 +175,23 @@ invoke({dequeue, _}, {_, Channel}, _Context) ->
         empty ->
             {fail, empty}
     end;
-invoke({drain, _}, {_, Channel}, #{node := Node}) ->
-    drain(Channel, Node, now_ms() + ?DRAIN_MS, []).
+invoke({drain, _}, Own, #{node := Node, nodes := Nodes} = Context) ->
+    %% A channel whose acknowledgement was lost on the way holds its message as long as it is open.
+    ok = close(Own, Context),
+    lists:foreach(fun({_, Each}) -> catch close_connections(Each) end, Nodes),
+    case connection(Node, Context) of
+        {ok, {_, Channel} = Connection} ->
+            with_state(drain(Channel, Node, now_ms() + ?DRAIN_MS, []), Connection);
+        {error, _} ->
+            {info, no_connection, disconnected}
+    end.
 
-with_state({Type, Value}, State) -> {Type, Value, State}.
+close_connections(Node) ->
+    Connections = erpc:call(Node, rabbit_networking, local_connections, [], ?CALL_MS),
+    erpc:call(Node, rabbit_networking, close_connections, [Connections, <<"drain">>], ?CALL_MS).
+
+with_state({Type, Value}, State) -> {Type, Value, State};
+with_state({Type, Value, State}, _) -> {Type, Value, State}.
 
 %% The broker returns what it could not route before it confirms it.
 returned(Message) ->
