@@ -28,7 +28,7 @@ if [[ "$status" != 0 && "$status" != 2 ]]; then
   echo "rabbitmq: a quorum queue under faults ended with status $status" >&2
   exit 1
 fi
-ok=$(grep -m 1 -o '"ok": *[0-9]*' "$run/results.json" | grep -o '[0-9]*$')
+ok=$(grep -o '"ok": *[0-9]*' "$run/results.json" | sed -n '1s/.*: *//p')
 if ((${ok:-0} < 20)); then
   echo "rabbitmq: only ${ok:-no} operations succeeded" >&2
   exit 1
