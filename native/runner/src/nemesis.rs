@@ -319,7 +319,12 @@ impl Nemesis {
             if fault.target == Target::Primaries { Some((self.primaries)()) } else { None };
         let mut stream = self.seed.stream("late-target", u64::from(fault.id));
         let field = Field::of(&self.spec);
-        target::resolve(&Aim::of(fault), &field, primaries.as_deref(), &mut stream)
+        let mut aim = Aim::of(fault);
+        if fault.package.is_some() && primaries.as_ref().is_some_and(Vec::is_empty) {
+            // Packages cannot know whether the test names any, and one node is what it mostly comes to.
+            aim.target = &Target::One;
+        }
+        target::resolve(&aim, &field, primaries.as_deref(), &mut stream)
             .map_err(|error| error.to_string())
     }
 
