@@ -44,8 +44,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Connection {
     /// Over a socket, with the event that its port listens to.
     pub fn new(id: u64, peer: String, fd: RawFd, event: RawFd, stats: Arc<Stats>) -> Connection {
-        let seed = id ^ sys::monotonic_ns();
-        let outbound = Outbound::new(fd, seed, stats.clone());
+        let outbound = Outbound::new(fd, stats.clone());
         Connection {
             id,
             peer,

@@ -71,7 +71,7 @@ pub struct Inbound {
 
 impl Inbound {
     /// Of a connection.
-    pub fn new(seed: u64, stats: Arc<Stats>) -> Inbound {
+    pub fn new(stats: Arc<Stats>) -> Inbound {
         Inbound {
             policy: Policy::default(),
             partial: Partial::Header([0; 4], 0),
@@ -81,7 +81,7 @@ impl Inbound {
             queued_bytes: 0,
             last_due_ns: 0,
             free_ns: 0,
-            chance: Chance::new(!seed),
+            chance: Chance::new(0),
             stats,
             given: 0,
         }
@@ -94,6 +94,9 @@ impl Inbound {
             for (due_ns, _) in &mut self.queue {
                 *due_ns = now_ns.min(*due_ns);
             }
+        }
+        if policy.seed != self.policy.seed {
+            self.chance = Chance::new(!policy.seed);
         }
         self.policy = policy;
     }

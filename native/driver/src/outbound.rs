@@ -87,7 +87,7 @@ pub struct Outbound {
 
 impl Outbound {
     /// Of a socket.
-    pub fn new(fd: RawFd, seed: u64, stats: Arc<Stats>) -> Outbound {
+    pub fn new(fd: RawFd, stats: Arc<Stats>) -> Outbound {
         Outbound {
             fd,
             policy: Policy::default(),
@@ -98,7 +98,7 @@ impl Outbound {
             last_due_ns: 0,
             free_ns: 0,
             next_forged_ns: u64::MAX,
-            chance: Chance::new(seed),
+            chance: Chance::new(0),
             stats,
         }
     }
@@ -116,6 +116,9 @@ impl Outbound {
             for frame in &mut self.queue {
                 frame.due_ns = frame.due_ns.min(now_ns);
             }
+        }
+        if policy.seed != self.policy.seed {
+            self.chance = Chance::new(policy.seed);
         }
         self.policy = policy;
     }
@@ -226,6 +229,9 @@ impl Outbound {
         loop {
             let vectors = self.vectors(now_ns);
             if vectors.is_empty() {
+                if self.policy.bytes_per_s > 0 && !self.queue.is_empty() && !self.policy.hold {
+                    add(&self.stats.out.throttled, 1);
+                }
                 return Ok(());
             }
             let asked: usize = vectors.iter().map(|vector| vector.iov_len).sum();
@@ -322,7 +328,6 @@ impl Outbound {
         if !begun && !self.may_pass(front, now_ns) {
             wake_ns = wake_ns.min(front.due_ns);
         } else if self.policy.bytes_per_s > 0 {
-            add(&self.stats.out.throttled, 1);
             let packet_ns = burst_ns(self.policy.bytes_per_s);
             wake_ns = wake_ns.min(self.free_ns.saturating_add(packet_ns));
         }

@@ -36,6 +36,9 @@ pub enum Kind {
         /// Uniformly up to this much more; the order is kept.
         #[serde(default)]
         jitter_ms: u64,
+        /// Decides the jitter.
+        #[serde(default)]
+        seed: u64,
     },
     /// At most so many bytes pass in a second.
     Throttle {
@@ -47,6 +50,9 @@ pub enum Kind {
         /// Of a thousand.
         #[serde(default = "all")]
         per_mille: u32,
+        /// Decides which.
+        #[serde(default)]
+        seed: u64,
     },
     /// Ticks pass, data is held.
     TicksOnly {},
@@ -75,7 +81,7 @@ impl Kind {
         match self {
             Kind::Throttle { bytes_per_s: 0 } => Some("bytes_per_s is 0; hold stops everything"),
             Kind::ForgedTicks { every_ms: 0 } => Some("every_ms is 0; it has to be at least 1"),
-            Kind::Drop { per_mille } if !(1..=1000).contains(per_mille) => {
+            Kind::Drop { per_mille, .. } if !(1..=1000).contains(per_mille) => {
                 Some("per_mille has to be from 1 to 1000")
             }
             _ => None,
@@ -123,6 +129,8 @@ pub struct Policy {
     pub busy: bool,
     /// New connections are refused.
     pub refuse: bool,
+    /// What jitter and drops are drawn from.
+    pub seed: u64,
 }
 
 impl Policy {
@@ -155,7 +163,8 @@ impl Policy {
                 Kind::Hold {} => holds = true,
                 Kind::TicksOnly {} => ticks_only = true,
                 Kind::NoTicks {} => policy.no_ticks = true,
-                Kind::Delay { latency_ms, jitter_ms } => {
+                Kind::Delay { latency_ms, jitter_ms, seed } => {
+                    policy.seed = policy.seed.wrapping_add(seed);
                     policy.latency_ns = policy.latency_ns.saturating_add(nanoseconds(latency_ms));
                     policy.jitter_ns = policy.jitter_ns.saturating_add(nanoseconds(jitter_ms));
                 }
@@ -165,7 +174,8 @@ impl Policy {
                         rate => rate.min(bytes_per_s),
                     };
                 }
-                Kind::Drop { per_mille } => {
+                Kind::Drop { per_mille, seed } => {
+                    policy.seed = policy.seed.wrapping_add(seed);
                     policy.drop_per_mille = policy.drop_per_mille.max(per_mille);
                 }
                 Kind::ForgedTicks { every_ms } => {

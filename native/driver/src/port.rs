@@ -78,7 +78,7 @@ impl State {
             }
         };
         let connection = self.registry.connect(&peer, fd, event);
-        let mut inbound = Inbound::new(connection.id, connection.stats.clone());
+        let mut inbound = Inbound::new(connection.stats.clone());
         inbound.set_policy(connection.inbound_policy(), sys::monotonic_ns());
         self.live = Some(Live {
             connection,

@@ -37,6 +37,18 @@ impl WriteSets {
     fn of(&self, txn: u32) -> &[u32] {
         &self.keys[self.start[txn as usize] as usize..self.start[txn as usize + 1] as usize]
     }
+
+    /// Every key that the transaction wrote and that may be among `keys`, by the shorter of both ways: the callback has
+    /// to know those apart that are not.
+    fn of_both(&self, txn: u32, keys: &[u32], mut each: impl FnMut(u32)) {
+        let written = self.of(txn);
+        if written.len() <= keys.len() {
+            written.iter().for_each(|key| each(*key));
+        } else {
+            let both = keys.iter().filter(|key| written.binary_search(key).is_ok());
+            both.for_each(|key| each(*key));
+        }
+    }
 }
 
 /// Adds that `t2`, which was visible to `reader` and wrote the key, comes before `t1`, which was read from.
@@ -76,20 +88,13 @@ pub fn read_committed(txns: &Txns, meter: &Meter) -> Result<Inferred, Exhausted>
         for (at, event) in events.iter().enumerate().rev() {
             let Some(t2) = source(event) else { continue };
             if t2 != INITIAL && first_read[t2 as usize] == (reader, at as u32) {
-                let mut relate = |key: u32| {
+                write_sets.of_both(t2, &keys, |key| {
                     let (of, first, second) = later[key as usize];
                     let t1 = if first == t2 { second } else { first };
                     if of == reader && t1 != NONE {
                         imply(txns, &mut inferred, reader, key, t1, t2);
                     }
-                };
-                let written = write_sets.of(t2);
-                if written.len() <= keys.len() {
-                    written.iter().for_each(|key| relate(*key));
-                } else {
-                    let both = keys.iter().filter(|key| written.binary_search(key).is_ok());
-                    both.for_each(|key| relate(*key));
-                }
+                });
             }
             let later = &mut later[event.key() as usize];
             if later.0 != reader {
@@ -153,19 +158,12 @@ pub fn read_atomic(txns: &Txns, meter: &Meter) -> Result<Inferred, Exhausted> {
             if std::mem::replace(&mut visited[t2 as usize], reader) == reader {
                 continue;
             }
-            let mut relate = |key: u32| {
+            write_sets.of_both(t2, &keys, |key| {
                 let (of, t1) = read[key as usize];
                 if of == reader && t1 != t2 {
                     imply(txns, &mut inferred, reader, key, t1, t2);
                 }
-            };
-            let written = write_sets.of(t2);
-            if written.len() <= keys.len() {
-                written.iter().for_each(|key| relate(*key));
-            } else {
-                let both = keys.iter().filter(|key| written.binary_search(key).is_ok());
-                both.for_each(|key| relate(*key));
-            }
+            });
         }
     }
     inferred.finish();

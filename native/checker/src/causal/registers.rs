@@ -349,17 +349,8 @@ fn read_both(txns: &Txns, pair: &[u32]) -> bool {
 
 /// One of each name first, then more of them.
 pub fn shown(findings: BTreeMap<&'static str, crate::elle::findings::Finding>) -> Vec<Anomaly> {
-    let mut by_name: Vec<_> =
-        findings.into_values().map(|finding| finding.shown.into_iter()).collect();
-    by_name.sort_by_key(|all| all.as_slice().first().map_or(0, |first| first.ops.len()));
-    let mut anomalies = Vec::new();
-    while anomalies.len() < SHOWN_MAX {
-        let round: Vec<Anomaly> = by_name.iter_mut().filter_map(Iterator::next).collect();
-        if round.is_empty() {
-            break;
-        }
-        anomalies.extend(round);
-    }
+    let by_name = findings.into_values().map(|finding| finding.shown).collect();
+    let mut anomalies = crate::elle::findings::in_rounds(by_name, SHOWN_MAX);
     anomalies.truncate(SHOWN_MAX);
     anomalies
 }

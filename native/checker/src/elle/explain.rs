@@ -18,7 +18,7 @@ const CHARS_SHOWN: usize = 100;
 const ENDS_SHOWN: usize = 3;
 
 /// The name of a kind of dependency.
-fn kind_name(kind: u32) -> &'static str {
+pub(crate) fn kind_name(kind: u32) -> &'static str {
     match kind {
         WW => "ww",
         WR => "wr",

@@ -50,3 +50,19 @@ impl Findings {
         self.0.keys().copied()
     }
 }
+
+/// One anomaly of each list, the smallest evidence first since it tells most; then another of each, until there are
+/// so many or a round more.
+pub fn in_rounds(by_name: Vec<Vec<Anomaly>>, count_min: usize) -> Vec<Anomaly> {
+    let mut by_name: Vec<_> = by_name.into_iter().map(Vec::into_iter).collect();
+    by_name.sort_by_key(|all| all.as_slice().first().map_or(0, |first| first.ops.len()));
+    let mut anomalies = Vec::new();
+    while anomalies.len() < count_min {
+        let round: Vec<Anomaly> = by_name.iter_mut().filter_map(Iterator::next).collect();
+        if round.is_empty() {
+            break;
+        }
+        anomalies.extend(round);
+    }
+    anomalies
+}

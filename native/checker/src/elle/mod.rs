@@ -11,7 +11,7 @@
 //! anomaly comes with the transactions that show it.
 
 pub mod cycles;
-mod explain;
+pub(crate) mod explain;
 pub(crate) mod findings;
 pub mod graph;
 mod list_append;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::Checker;
 use crate::elle::cycles::Cycles;
-use crate::elle::findings::Findings;
+use crate::elle::findings::{Findings, in_rounds};
 use crate::elle::models::{Boundary, Names, friendly};
 use crate::elle::txns::{Dialect, Txns};
 use crate::elle::{Elle, explain};
@@ -167,7 +167,7 @@ impl Inferred {
 
     /// Evidence: one of each name first, then more of them.
     fn anomalies(mut self, bad: &Names) -> Vec<Anomaly> {
-        let mut by_name: Vec<std::vec::IntoIter<Anomaly>> = Vec::new();
+        let mut by_name: Vec<Vec<Anomaly>> = Vec::new();
         for name in bad {
             let mut all: Vec<Anomaly> = Vec::new();
             if let Some(finding) = self.findings.0.remove(name) {
@@ -176,18 +176,8 @@ impl Inferred {
             if let Some(cycles) = self.evidence.0.remove(name) {
                 all.extend(cycles);
             }
-            by_name.push(all.into_iter());
+            by_name.push(all);
         }
-        // The smallest evidence tells most.
-        by_name.sort_by_key(|all| all.as_slice().first().map_or(0, |first| first.ops.len()));
-        let mut anomalies = Vec::new();
-        while anomalies.len() < SHOWN_MAX {
-            let round: Vec<Anomaly> = by_name.iter_mut().filter_map(Iterator::next).collect();
-            if round.is_empty() {
-                break;
-            }
-            anomalies.extend(round);
-        }
-        anomalies
+        in_rounds(by_name, SHOWN_MAX)
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 
 use crate::budget::{Exhausted, Meter};
 use crate::elle::cycles::{self, Cycle, Cycles, Step};
+use crate::elle::explain::kind_name;
 use crate::elle::graph::{Edges, Graph, NONE, PROCESS, REALTIME, RW, WR, WW};
 use crate::elle::models::Lattice;
 use crate::elle::orders::{self, Order};
@@ -147,16 +148,6 @@ fn anti_edges(log: &Log, versions: &Versions, edges: &mut Edges) {
 /// The name of a cycle: Jepsen's for logs does not tell items from predicates.
 pub fn name(class: &str) -> String {
     class.replace("-item", "")
-}
-
-fn kind_name(kind: u32) -> &'static str {
-    match kind {
-        WW => "ww",
-        WR => "wr",
-        RW => "rw",
-        PROCESS => "process",
-        _ => "realtime",
-    }
 }
 
 /// Why one operation of a cycle precedes the next.

@@ -129,6 +129,21 @@ const fn disk(name: &'static str, lasts: Lasts, meaning: &'static str) -> Kind {
     Kind::new(name, Subject::Nodes, lasts, meaning)
 }
 
+impl DiskFault {
+    /// The patterns of the files that it is about.
+    pub fn files(&self) -> &[String] {
+        let (DiskFault::DiskEio { files }
+        | DiskFault::DiskEnospc { files }
+        | DiskFault::DiskShortWrite { files }
+        | DiskFault::DiskLyingFsync { files }
+        | DiskFault::DiskLoseUnsynced { files, .. }
+        | DiskFault::FileFlip { files, .. }
+        | DiskFault::FileTruncate { files, .. }
+        | DiskFault::FileRestore { files }) = self;
+        files
+    }
+}
+
 impl PlaneFault for DiskFault {
     const KINDS: &'static [Kind] = &[
         disk("disk-eio", Lasts::Away, "Writes, syncs, renames and removals fail with EIO.")
@@ -192,14 +207,7 @@ impl PlaneFault for DiskFault {
     }
 
     fn objections(&self) -> Vec<Objection> {
-        let (DiskFault::DiskEio { files }
-        | DiskFault::DiskEnospc { files }
-        | DiskFault::DiskShortWrite { files }
-        | DiskFault::DiskLyingFsync { files }
-        | DiskFault::DiskLoseUnsynced { files, .. }
-        | DiskFault::FileFlip { files, .. }
-        | DiskFault::FileTruncate { files, .. }
-        | DiskFault::FileRestore { files }) = self;
+        let files = self.files();
         let mut wrong = Vec::new();
         if files.is_empty() || files.iter().any(String::is_empty) {
             wrong.push(("files", "names no file: give a pattern, as \"**/*.DCD\"".to_owned()));

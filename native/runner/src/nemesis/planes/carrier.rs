@@ -26,6 +26,7 @@ use fuzz_dist_core::clock;
 use fuzz_dist_core::fault::{Availability, CarrierFault, FaultKind, Link, Plane};
 use fuzz_dist_core::spec::{Naming, Spec};
 use fuzz_dist_core::sync::lock;
+use fuzz_dist_schedule::draw;
 use serde_json::{Value as Json, json};
 
 use self::driver::{Counts, Direction, Driver, Rule};
@@ -204,7 +205,13 @@ impl CarrierPlane {
     }
 
     /// Rules for all places, by node.
-    fn rules(&self, places: &[Place], kind: &CarrierFault) -> BTreeMap<String, Vec<Rule>> {
+    fn rules(
+        &self,
+        places: &[Place],
+        order: &Order,
+        kind: &CarrierFault,
+    ) -> BTreeMap<String, Vec<Rule>> {
+        let mut stream = self.tools.seed.stream("carrier", u64::from(order.fault.id));
         let mut rules: BTreeMap<String, Vec<Rule>> = BTreeMap::new();
         let instant = matches!(kind, CarrierFault::Close);
         for place in places {
@@ -212,7 +219,7 @@ impl CarrierPlane {
                 id: self.next_rule.fetch_add(1, Ordering::Relaxed),
                 peer: place.peer.clone(),
                 direction: place.direction,
-                fault: request(kind),
+                fault: request(kind, draw::below(&mut stream, 1 << 53)),
                 instant,
             });
         }
@@ -274,18 +281,18 @@ fn count(places: &[Place], cluster: &Cluster) -> AllCounts {
 }
 
 /// As the protocol of the driver has it.
-fn request(kind: &CarrierFault) -> Json {
+fn request(kind: &CarrierFault, seed: u64) -> Json {
     match kind {
         CarrierFault::Hold => json!({ "kind": "hold" }),
         CarrierFault::Delay { latency_ms, jitter_ms } => {
-            json!({ "kind": "delay", "latency_ms": latency_ms, "jitter_ms": jitter_ms })
+            json!({ "kind": "delay", "latency_ms": latency_ms, "jitter_ms": jitter_ms, "seed": seed })
         }
         CarrierFault::Throttle { bytes_per_s } => {
             json!({ "kind": "throttle", "bytes_per_s": bytes_per_s })
         }
         CarrierFault::Drop { probability } => {
             let per_mille = ((probability * 1000.0).round() as u32).clamp(1, 1000);
-            json!({ "kind": "drop", "per_mille": per_mille })
+            json!({ "kind": "drop", "per_mille": per_mille, "seed": seed })
         }
         CarrierFault::TicksOnly => json!({ "kind": "ticks-only" }),
         CarrierFault::NoTicks => json!({ "kind": "no-ticks" }),
@@ -310,7 +317,7 @@ impl FaultPlane for CarrierPlane {
         let links = &order.resolved.links;
         let places: Vec<Place> =
             links.iter().map(|link| self.place(link, kind)).collect::<Result<_, String>>()?;
-        let rules = self.rules(&places, kind);
+        let rules = self.rules(&places, order, kind);
         let paused = rules.keys().find(|node| self.tools.cluster.is_paused(node));
         if let Some(node) = paused {
             return Err(format!("{node} is paused, and its driver with it"));

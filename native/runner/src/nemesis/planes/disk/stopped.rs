@@ -193,15 +193,7 @@ impl Work {
     fn change(&mut self, node: &str) -> io::Result<Changes> {
         let folder = self.tools.run_dir.join("nodes").join(node);
         let root = folder.join("data").canonicalize()?;
-        let (DiskFault::DiskEio { files }
-        | DiskFault::DiskEnospc { files }
-        | DiskFault::DiskShortWrite { files }
-        | DiskFault::DiskLyingFsync { files }
-        | DiskFault::DiskLoseUnsynced { files, .. }
-        | DiskFault::FileFlip { files, .. }
-        | DiskFault::FileTruncate { files, .. }
-        | DiskFault::FileRestore { files }) = &self.kind;
-        let patterns = patterns(files);
+        let patterns = patterns(self.kind.files());
         let fits = |base: &Path, path: &Path| {
             let Ok(inner) = path.strip_prefix(base) else { return false };
             let inner = inner.as_os_str().as_encoded_bytes();
