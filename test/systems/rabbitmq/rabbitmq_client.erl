@@ -1,13 +1,15 @@
 %% A quorum queue of stock RabbitMQ, as an application outside of the cluster uses it: RabbitMQ's own AMQP client in a
-%% client VM, one connection with one channel for each logical process, to the node that the process is about.
+%% client VM, one connection with one channel for each logical process, to the node that the process is about. A process
+%% whose connection ended connects again with its next operation, as applications do.
 %%
 %% `enqueue' publishes (persistent, mandatory) and waits for the confirm. `dequeue' is basic.get and the
 %% acknowledgement of what came; it is ok when the message has come, since AMQP answers no acknowledgement: a message
-%% may come again. `drain' takes everything, once nobody else holds a message.
+%% may come again. `drain' takes everything, once nobody else holds a message, from any node that lets it.
 %%
-%% Outcomes: a publication is ok when it is confirmed, fail only when the broker returned it as unroutable (it holds no
-%% copy). A nack, a time-out, a closed channel are info: some member of the queue may have it. A get that did not come
-%% back is info: what it got is not acknowledged and goes back.
+%% Outcomes: a publication is ok when it is confirmed, fail only when it was never sent (no connection) or the broker
+%% returned it as unroutable (it holds no copy). A nack, a time-out, a channel that closes or dies after it was sent are
+%% info: some member of the queue may have it. A get that did not come back is info: what it got is not acknowledged
+%% and goes back.
 -module(rabbitmq_client).
 
 -include_lib("amqp_client/include/amqp_client.hrl").
@@ -19,8 +21,12 @@
 -define(CALL_MS, 5000).
 %% A node that boots waits for its peers in steps of 30 s.
 -define(BOOT_MS, 150000).
--define(DRAIN_MS, 20000).
--define(DRAIN_AGAIN_MS, 200).
+%% After a connection that was refused, so that processes of a node that is down do not use up the operations.
+-define(RECONNECT_MS, 500).
+%% A drain begins no new attempt after this, and takes the queue for empty when nothing has come for so long.
+-define(DRAIN_MS, 4000).
+-define(QUIET_MS, 200).
+-define(QUERY_MS, 1000).
 -define(PLUGINS, "/usr/lib/rabbitmq/lib/rabbitmq_server-*/plugins/").
 
 %%% The cluster
@@ -151,47 +157,50 @@ close({Guardian, _Channel}, _Context) ->
         {'DOWN', Monitor, process, Guardian, _} -> ok
     end.
 
-invoke({F, _} = Operation, disconnected, #{node := Node} = Context) ->
+invoke({drain, _}, Own, Context) ->
+    %% A channel whose acknowledgement was lost on the way holds its message as long as it is open.
+    ok = close(Own, Context),
+    drain(Context);
+invoke({_, _} = Operation, disconnected, #{node := Node} = Context) ->
     case connection(Node, Context) of
-        {ok, Connection} -> with_state(invoke(Operation, Connection, Context), Connection);
-        {error, _} when F =:= drain -> {info, no_connection};
-        {error, _} -> {fail, no_connection}
+        {ok, Connection} ->
+            with_state(attempt(Operation, Connection), Connection);
+        {error, _} ->
+            timer:sleep(?RECONNECT_MS),
+            {fail, no_connection}
     end;
-invoke({enqueue, Message}, {_, Channel}, _Context) ->
+invoke({_, _} = Operation, {_, Channel} = Connection, Context) ->
+    case is_process_alive(Channel) of
+        true -> attempt(Operation, Connection);
+        false -> invoke(Operation, disconnected, Context)
+    end.
+
+attempt({enqueue, Message}, {_, Channel}) ->
     Publish = #'basic.publish'{routing_key = ?QUEUE, mandatory = true},
     Persistent = #amqp_msg{props = #'P_basic'{delivery_mode = 2}, payload = term_to_binary(Message)},
-    ok = amqp_channel:call(Channel, Publish, Persistent),
-    case amqp_channel:wait_for_confirms(Channel, {?CALL_MS, millisecond}) of
+    %% Whatever happens from here on, some of it may have been sent: what the exit says of the channel (that it was
+    %% gone already, say) is no reason to call the publication failed.
+    try
+        ok = amqp_channel:call(Channel, Publish, Persistent),
+        amqp_channel:wait_for_confirms(Channel, {?CALL_MS, millisecond})
+    of
         true -> returned(Message);
         false -> {info, nacked};
         timeout -> exit(not_confirmed)
+    catch
+        _:Reason -> exit({not_confirmed, brief(Reason)})
     end;
-invoke({dequeue, _}, {_, Channel}, _Context) ->
+attempt({dequeue, _}, {_, Channel}) ->
     case get_one(Channel) of
         {Delivery, Message} ->
             %% Whether it is heard is not known, and not claimed.
-            _ = (catch ack(Channel, Delivery, false)),
+            _ = (catch amqp_channel:call(Channel, #'basic.ack'{delivery_tag = Delivery})),
             {ok, Message};
         empty ->
             {fail, empty}
-    end;
-invoke({drain, _}, Own, #{node := Node, nodes := Nodes} = Context) ->
-    %% A channel whose acknowledgement was lost on the way holds its message as long as it is open.
-    ok = close(Own, Context),
-    lists:foreach(fun({_, Each}) -> catch close_connections(Each) end, Nodes),
-    case connection(Node, Context) of
-        {ok, {_, Channel} = Connection} ->
-            with_state(drain(Channel, Node, now_ms() + ?DRAIN_MS, []), Connection);
-        {error, _} ->
-            {info, no_connection, disconnected}
     end.
 
-close_connections(Node) ->
-    Connections = erpc:call(Node, rabbit_networking, local_connections, [], ?CALL_MS),
-    erpc:call(Node, rabbit_networking, close_connections, [Connections, <<"drain">>], ?CALL_MS).
-
-with_state({Type, Value}, State) -> {Type, Value, State};
-with_state({Type, Value, State}, _) -> {Type, Value, State}.
+with_state({Type, Value}, State) -> {Type, Value, State}.
 
 %% The broker returns what it could not route before it confirms it.
 returned(Message) ->
@@ -209,38 +218,68 @@ get_one(Channel) ->
             empty
     end.
 
-ack(Channel, Delivery, Multiple) ->
-    amqp_channel:call(Channel, #'basic.ack'{delivery_tag = Delivery, multiple = Multiple}).
+%%% The drain
 
-%% Takes without acknowledging until the queue is empty but for what it took, by a consistent query of the queue's
-%% Ra cluster, which also counts what other channels hold; then acknowledges all of it. What goes wrong before that
-%% gives everything back to the next drain.
-drain(Channel, Node, Deadline, Taken) ->
-    case get_one(Channel) of
-        {_, _} = One ->
-            drain(Channel, Node, Deadline, [One | Taken]);
-        empty ->
-            case total(Node) =:= length(Taken) of
-                true -> drained(Channel, Taken);
-                false -> drain_later(Channel, Node, Deadline, Taken)
-            end
+%% Of the first node that lets us in, our own before the others.
+drain(#{node := Own, nodes := Nodes} = Context) ->
+    All = [Node || {_, Node} <- Nodes],
+    lists:foreach(fun(Node) -> catch close_connections(Node) end, All),
+    drain_by([Own | All -- [Own]], Context).
+
+drain_by([], _Context) ->
+    {info, no_connection, disconnected};
+drain_by([Node | Others], Context) ->
+    case connection(Node, Context) of
+        {ok, {_, Channel} = Connection} ->
+            Tag = subscribe(Channel),
+            Drained = collect(Channel, Tag, Node, now_ms() + ?DRAIN_MS, []),
+            %% In order, so that acknowledgements are heard before; or else everything goes back.
+            ok = close(Connection, Context),
+            with_state(Drained, disconnected);
+        {error, _} ->
+            drain_by(Others, Context)
     end.
 
-drain_later(Channel, Node, Deadline, Taken) ->
-    now_ms() < Deadline orelse exit({others_hold_messages, total(Node), length(Taken)}),
-    timer:sleep(?DRAIN_AGAIN_MS),
-    drain(Channel, Node, Deadline, Taken).
+close_connections(Node) ->
+    Connections = erpc:call(Node, rabbit_networking, local_connections, [], ?QUERY_MS),
+    erpc:call(Node, rabbit_networking, close_connections, [Connections, <<"drain">>], ?QUERY_MS).
+
+subscribe(Channel) ->
+    #'basic.consume_ok'{consumer_tag = Tag} =
+        amqp_channel:subscribe(Channel, #'basic.consume'{queue = ?QUEUE}, self()),
+    Tag.
+
+%% Takes without acknowledging until the queue is empty but for what it took, by a consistent query of the queue's
+%% Ra cluster, which also counts what other channels hold; then acknowledges all of it.
+collect(Channel, Tag, Node, Deadline, Taken) ->
+    receive
+        {#'basic.deliver'{consumer_tag = Tag, delivery_tag = Delivery}, #amqp_msg{payload = Payload}} ->
+            collect(Channel, Tag, Node, Deadline, [{Delivery, binary_to_term(Payload)} | Taken])
+    after ?QUIET_MS ->
+        case total(Node) of
+            Total when Total =:= length(Taken) -> drained(Channel, Taken);
+            Total ->
+                case now_ms() < Deadline of
+                    true -> collect(Channel, Tag, Node, Deadline, Taken);
+                    false -> {info, {not_drained, #{in_queue => Total, taken => length(Taken)}}}
+                end
+        end
+    end.
 
 drained(_Channel, []) ->
     {ok, []};
 drained(Channel, [{Last, _} | _] = Taken) ->
-    ok = ack(Channel, Last, true),
+    ok = amqp_channel:call(Channel, #'basic.ack'{delivery_tag = Last, multiple = true}),
     {ok, lists:reverse([Message || {_, Message} <- Taken])}.
 
 total(Node) ->
     Query = fun rabbit_fifo:query_messages_total/1,
-    {ok, Total, _Leader} = erpc:call(Node, ra, consistent_query, [server(Node), Query, ?CALL_MS], 2 * ?CALL_MS),
-    Total.
+    try erpc:call(Node, ra, consistent_query, [server(Node), Query, ?QUERY_MS], 2 * ?QUERY_MS) of
+        {ok, Total, _Leader} -> Total;
+        Other -> brief(Other)
+    catch
+        error:Reason -> brief(Reason)
+    end.
 
 %%% Helpers
 
@@ -277,5 +316,8 @@ wait_until(Condition, LeftMs, Otherwise) ->
         false when LeftMs =< 0 -> {error, Otherwise};
         false -> timer:sleep(100), wait_until(Condition, LeftMs - 100, Otherwise)
     end.
+
+%% Reasons of exits carry whole states of channels.
+brief(Reason) -> iolist_to_binary(io_lib:format("~0P", [Reason, 12])).
 
 now_ms() -> erlang:monotonic_time(millisecond).

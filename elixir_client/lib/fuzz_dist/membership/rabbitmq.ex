@@ -1,85 +1,109 @@
 defmodule FuzzDist.Membership.RabbitMQ do
   @moduledoc """
-  Membership of a RabbitMQ cluster (3.10), as an operator changes it.
+  Membership of a RabbitMQ cluster (3.10) with quorum queues, as an operator changes it.
 
   | change | what `rabbitmqctl` and `rabbitmq-queues` would do |
   |---|---|
-  | join | on the node `stop_app`, `force_reset`, `join_cluster`, `start_app`; then `add_member` of each quorum queue |
-  | leave | `delete_member` of each quorum queue that would keep a majority, `stop_app` on the node, `forget_cluster_node` on another |
-  | forget | `forget_cluster_node` on another, which refuses while the node runs |
+  | join | on the node `stop_app`; on a member `delete_member` of what is left of it; on the node `force_reset`, `join_cluster`, `start_app`; then `add_member` of each quorum queue |
+  | leave | `delete_member` of each quorum queue, `stop_app` on the node, `forget_cluster_node` on another |
+  | forget | `stop_app` on the node if it answers; on another `delete_member` of each quorum queue, `forget_cluster_node` |
 
-  A node that left keeps running with its data, its broker stopped: started, it would find that the others no longer
-  know it. Killed and started again before it joined, it does not boot, which RabbitMQ means so.
+  A member is a node of the cluster that holds a replica of every quorum queue: a join of which only the cluster has
+  heard is no join yet, and is completed by the next one. So this is for clusters whose quorum queues have a replica
+  on every node.
+
+  A node that is wiped must be a member of no queue any more: with an empty log it would vote for leaders that lack
+  what the others had confirmed. That is why `join` begins on the others, and gives up if they cannot.
+
+  A node that left or was forgotten keeps running with its data, its broker stopped: started, it would find that the
+  others no longer know it. With RabbitMQ's own start script its VM ends then, whenever it is started again; where
+  nodes are also killed, let the broker be started in a VM that stays, as
+  `test/systems/rabbitmq/membership.toml` does.
   """
 
   @behaviour FuzzDist.Membership
 
+  alias FuzzDist.Membership.RabbitMQ.Queues
+
   @call_ms 5_000
-  @change_ms 60_000
+  @change_ms 50_000
 
   @impl true
   def members(node) do
-    case :erpc.call(node, :rabbit, :is_running, [], @call_ms) do
-      true -> {:ok, :erpc.call(node, :rabbit_nodes, :all, [], @call_ms)}
-      false -> :unknown
+    if running?(node) do
+      replicas = for queue <- Queues.all(node), do: queue.nodes
+      cluster = call(node, :rabbit_nodes, :all, [], @call_ms)
+      {:ok, Enum.filter(cluster, fn one -> Enum.all?(replicas, &(one in &1)) end)}
+    else
+      :unknown
     end
   end
 
   @impl true
   def join(node, via) do
-    :ok = call(node, :rabbit, :stop, [])
-    :ok = call(node, :rabbit_mnesia, :force_reset, [])
-
-    case call(node, :rabbit_mnesia, :join_cluster, [via, :disc]) do
-      {:error, reason} ->
-        {:unknown, reason}
-
-      _joined ->
-        :ok = call(node, :rabbit, :start, [])
-        grow(node, via)
+    cond do
+      node not in call(via, :rabbit_nodes, :all, []) -> join_anew(node, via)
+      running?(node) -> Queues.grow(node, via)
+      true -> with :ok <- start(node), do: Queues.grow(node, via)
     end
   end
 
-  defp grow(node, via) do
-    results = for queue <- quorum_queues(via), do: member(:add_member, queue, node, via)
-    Enum.find(results, :ok, &(&1 != :ok))
+  defp join_anew(node, via) do
+    stop(node, @change_ms)
+
+    with :ok <- Queues.shrink(node, via) |> certain(),
+         :ok <- call(node, :rabbit_mnesia, :force_reset, []),
+         :ok <- joined(call(node, :rabbit_mnesia, :join_cluster, [via, :disc])),
+         :ok <- start(node) do
+      Queues.grow(node, via)
+    end
   end
+
+  # Nothing was done to the node by then, but to stop its broker.
+  defp certain({:unknown, reason}), do: {:error, reason}
+  defp certain(result), do: result
+
+  defp joined(:ok), do: :ok
+  defp joined({:ok, :already_member}), do: :ok
+  defp joined({:error, reason}), do: {:error, reason}
 
   @impl true
   def leave(node, via) do
-    for queue <- quorum_queues(via), do: member(:delete_member, queue, node, via)
-    :ok = call(node, :rabbit, :stop, [])
-    forget(node, via)
+    with :ok <- Queues.shrink(node, via) do
+      stop(node, @change_ms)
+      forget_cluster_node(node, via)
+    end
   end
 
   @impl true
   def forget(node, via) do
-    case call(via, :rabbit_mnesia, :forget_cluster_node, [node, false]) do
-      :ok -> :ok
-      {:error, reason} -> {:unknown, reason}
+    # One that is down, or does not answer, is removed as well.
+    try do
+      stop(node, @call_ms)
+    catch
+      _kind, _reason -> :ok
     end
+
+    with :ok <- Queues.shrink(node, via), do: forget_cluster_node(node, via)
   end
 
-  # {virtual host, name, members}; the record `amqqueue` stays opaque.
-  defp quorum_queues(node) do
-    for queue <- call(node, :rabbit_amqqueue, :list, []),
-        call(node, :amqqueue, :get_type, [queue]) == :rabbit_quorum_queue do
-      {:resource, vhost, :queue, name} = call(node, :amqqueue, :get_name, [queue])
-      {vhost, name}
-    end
+  # What it refuses it throws.
+  defp forget_cluster_node(node, via) do
+    call(via, :rabbit_mnesia, :forget_cluster_node, [node, false])
+  catch
+    :throw, {:error, reason} -> {:unknown, reason}
   end
 
-  defp member(:add_member, {vhost, name}, node, via) do
-    result(call(via, :rabbit_quorum_queue, :add_member, [vhost, name, node, @call_ms]))
+  defp running?(node), do: call(node, :rabbit, :is_running, [], @call_ms)
+
+  defp stop(node, timeout_ms), do: :ok = call(node, :rabbit, :stop, [], timeout_ms)
+
+  defp start(node) do
+    call(node, :rabbit, :start, [])
+  catch
+    :throw, reason -> {:unknown, reason}
   end
 
-  defp member(:delete_member, {vhost, name}, node, via) do
-    result(call(via, :rabbit_quorum_queue, :delete_member, [vhost, name, node]))
-  end
-
-  defp result(:ok), do: :ok
-  defp result({:error, reason}), do: {:unknown, reason}
-
-  defp call(node, module, function, arguments),
-    do: :erpc.call(node, module, function, arguments, @change_ms)
+  defp call(node, module, function, arguments, timeout_ms \\ @change_ms),
+    do: :erpc.call(node, module, function, arguments, timeout_ms)
 end

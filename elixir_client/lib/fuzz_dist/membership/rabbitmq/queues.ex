@@ -1,0 +1,112 @@
+defmodule FuzzDist.Membership.RabbitMQ.Queues do
+  @moduledoc """
+  Membership of the quorum queues of RabbitMQ (3.10): which nodes hold a replica.
+
+  The nodes stay in the cluster and their brokers up; `join` is `rabbitmq-queues add_member` and `leave`
+  `rabbitmq-queues delete_member` for each quorum queue, `forget` the same for a node that may be down. Members are
+  what the Ra servers on a node say, so a change that only the table of queues has heard of, or only Ra, is seen. A node
+  that lost its replicas says nothing.
+  """
+
+  @behaviour FuzzDist.Membership
+
+  @call_ms 2_000
+  @change_ms 10_000
+
+  # A queue that has just elected a leader refuses changes of its members until the first entry is committed.
+  @tries 20
+  @try_every_ms 500
+
+  @impl true
+  def members(node) do
+    views = for queue <- all(node), do: ra_members(queue.server, node)
+
+    case views do
+      [] -> :unknown
+      [first | others] -> {:ok, Enum.filter(first, fn one -> Enum.all?(others, &(one in &1)) end)}
+    end
+  end
+
+  # In its own opinion; raises, and so is unknown, where there is no server.
+  defp ra_members(server, node) do
+    local = {:local, {server, node}}
+    {:ok, members, _leader} = call(node, :ra, :members, [local, @call_ms], 2 * @call_ms)
+    for {_server, member} <- members, do: member
+  end
+
+  @impl true
+  def join(node, via), do: grow(node, via)
+
+  @impl true
+  def leave(node, via), do: shrink(node, via)
+
+  @impl true
+  def forget(node, via), do: shrink(node, via)
+
+  @typedoc "Its virtual host and name, its Ra server, and who holds a replica as the table of queues has it."
+  @type queue :: %{
+          vhost: String.t(),
+          name: String.t(),
+          server: atom(),
+          nodes: [node()]
+        }
+
+  @doc "The quorum queues, in the opinion of `node`."
+  @spec all(node()) :: [queue()]
+  def all(node) do
+    queues = call(node, :rabbit_amqqueue, :list, [])
+    # The record belongs to the node.
+    field = fn of -> call(node, :lists, :map, [of, queues]) end
+
+    all = [
+      field.(&:amqqueue.get_type/1),
+      field.(&:amqqueue.get_name/1),
+      field.(&:amqqueue.get_pid/1),
+      field.(&:amqqueue.get_type_state/1)
+    ]
+
+    for {:rabbit_quorum_queue, {:resource, vhost, :queue, name}, {server, _leader}, state} <-
+          Enum.zip(all) do
+      %{vhost: vhost, name: name, server: server, nodes: state.nodes}
+    end
+  end
+
+  @doc "Gives `node` a replica of each quorum queue, by asking `via`."
+  @spec grow(node(), node()) :: FuzzDist.Membership.result()
+  def grow(node, via),
+    do:
+      each(via, fn %{vhost: vhost, name: name} -> {:add_member, [vhost, name, node, @call_ms]} end)
+
+  @doc "Takes the replicas of `node` away, by asking `via`."
+  @spec shrink(node(), node()) :: FuzzDist.Membership.result()
+  def shrink(node, via),
+    do: each(via, fn %{vhost: vhost, name: name} -> {:delete_member, [vhost, name, node]} end)
+
+  defp each(via, change) do
+    results =
+      for queue <- all(via) do
+        {function, arguments} = change.(queue)
+        retry(fn -> call(via, :rabbit_quorum_queue, function, arguments, @change_ms) end, @tries)
+      end
+
+    Enum.find(results, :ok, &(&1 != :ok))
+  end
+
+  defp retry(change, left) do
+    case change.() do
+      :ok ->
+        :ok
+
+      {:error, reason}
+      when left > 1 and reason in [:cluster_change_not_permitted, :node_not_running] ->
+        Process.sleep(@try_every_ms)
+        retry(change, left - 1)
+
+      {:error, reason} ->
+        {:unknown, reason}
+    end
+  end
+
+  defp call(node, module, function, arguments, timeout_ms \\ @change_ms),
+    do: :erpc.call(node, module, function, arguments, timeout_ms)
+end
