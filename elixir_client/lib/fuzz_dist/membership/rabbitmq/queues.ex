@@ -55,18 +55,21 @@ defmodule FuzzDist.Membership.RabbitMQ.Queues do
   @spec all(node()) :: [queue()]
   def all(node) do
     queues = call(node, :rabbit_amqqueue, :list, [])
-    # The record belongs to the node.
-    field = fn of -> call(node, :lists, :map, [of, queues]) end
+    # The record belongs to the node, and so does the module that reads it.
+    field = fn name ->
+      call(node, :lists, :map, [Function.capture(:amqqueue, name, 1), queues])
+    end
 
-    all = [
-      field.(&:amqqueue.get_type/1),
-      field.(&:amqqueue.get_name/1),
-      field.(&:amqqueue.get_pid/1),
-      field.(&:amqqueue.get_type_state/1)
-    ]
+    all =
+      Enum.zip([
+        field.(:get_type),
+        field.(:get_name),
+        field.(:get_pid),
+        field.(:get_type_state)
+      ])
 
     for {:rabbit_quorum_queue, {:resource, vhost, :queue, name}, {server, _leader}, state} <-
-          Enum.zip(all) do
+          all do
       %{vhost: vhost, name: name, server: server, nodes: state.nodes}
     end
   end
