@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::time::Instant;
+
 use support::{Ground, Node};
 
 /// `Pair` makes a connection over loopback and has one end carried by a port.
@@ -24,6 +26,14 @@ const PAIR: &str = "
 
 fn ground() -> (Ground, Node) {
     let ground = Ground::new();
+    let node = ground.node("a");
+    (ground, node)
+}
+
+/// The same, where the node has the module `ports`.
+fn ground_of_many() -> (Ground, Node) {
+    let ground = Ground::new();
+    ground.compile(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/ports.erl"));
     let node = ground.node("a");
     (ground, node)
 }
@@ -146,28 +156,24 @@ fn a_fuzzed_peer_ends_its_connection_only() {
     });
 }
 
+/// How often, by default and with `FUZZ_DIST_LONG`.
+fn times(default: usize, long: usize) -> usize {
+    if std::env::var_os("FUZZ_DIST_LONG").is_some() { long } else { default }
+}
+
 /// A port that is opened, attached, used and closed leaves nothing; with `FUZZ_DIST_LONG` a million of them.
 #[test]
 fn ports_come_and_go() {
-    let rounds = if std::env::var_os("FUZZ_DIST_LONG").is_some() { 1_000_000 } else { 5_000 };
-    let (_ground, mut a) = ground();
-    let cycle = |count: usize| {
-        format!(
-            "Cycle = fun() -> {{Port, Near, Far}} = Pair(),
-               [] = port_control(Port, 3, []),
-               true = port_command(Port, <<1, 2, 3>>),
-               ok = gen_tcp:send(Far, <<3:32, 4, 5, 6>>),
-               receive {{Port, {{data, <<4, 5, 6>>}}}} -> ok after 20000 -> error({{nothing_from, Port}}) end,
-               {{ok, <<3:32, 1, 2, 3>>}} = gen_tcp:recv(Far, 7, 20000),
-               inet:setopts(Far, [{{linger, {{true, 0}}}}]),
-               port_close(Port), gen_tcp:close(Far), gen_tcp:close(Near) end,
-             [Cycle() || _ <- lists:seq(1, {count})], gen_tcp:close(Listen), done"
-        )
-    };
-    assert_eq!(with_pair(&mut a, &cycle(1000)), "done");
+    let (_ground, mut a) = ground_of_many();
+    let thousand = "ports:cycles(1, 1000, cycle)";
+    assert_eq!(a.eval(thousand), "[done]");
     let (descriptors, kib) = (a.descriptor_count(), a.resident_kib());
-    for _ in 0..rounds / 1000 {
-        assert_eq!(with_pair(&mut a, &cycle(1000)), "done");
+    let began = Instant::now();
+    for round in 1..=times(5, 1_000) {
+        assert_eq!(a.eval(thousand), "[done]");
+        if round % 100 == 0 {
+            eprintln!("{round},000 ports in {:.0} s", began.elapsed().as_secs_f64());
+        }
     }
     support::eventually("no descriptor more", || {
         (a.descriptor_count() <= descriptors).then_some(())
@@ -175,6 +181,47 @@ fn ports_come_and_go() {
     // 16 MiB: for a million ports 16 bytes each.
     assert!(a.resident_kib() < kib + 16_384, "{kib} KiB grew to {}", a.resident_kib());
 }
+
+/// The same from many processes at once, while faults come and go on all of them: the thread of the driver looks at
+/// connections, writes to them and ends them while their ports go. A fault may end a connection, never more than that.
+#[test]
+fn ports_come_and_go_under_faults() {
+    let (ground, mut a) = ground_of_many();
+    assert_eq!(a.eval("ports:cycles(20, 5, under_faults)"), "[done]");
+    let descriptors = a.descriptor_count();
+    let mut control = ground.control("a");
+    for _ in 0..times(4, 400) {
+        a.begin("ports:cycles(20, 50, under_faults)");
+        let answer = loop {
+            for fault in FAULTS {
+                let id = control.apply_to_all(fault);
+                control.heal(id);
+            }
+            if let Some(answer) = a.try_finish() {
+                break answer;
+            }
+        };
+        assert_eq!(answer, "[done]");
+    }
+    drop(control);
+    // Without faults everything is as it was.
+    assert_eq!(a.eval("ports:cycles(20, 20, cycle)"), "[done]");
+    support::eventually("no descriptor more", || {
+        (a.descriptor_count() <= descriptors).then_some(())
+    });
+}
+
+/// What [`ports_come_and_go_under_faults`] has come and go.
+const FAULTS: &[&str] = &[
+    r#"{"kind":"hold"}"#,
+    r#"{"kind":"delay","latency_ms":2,"jitter_ms":3}"#,
+    r#"{"kind":"throttle","bytes_per_s":20000}"#,
+    r#"{"kind":"forged-ticks","every_ms":1}"#,
+    r#"{"kind":"busy"}"#,
+    r#"{"kind":"ticks-only"}"#,
+    r#"{"kind":"drop","per_mille":500}"#,
+    r#"{"kind":"close"}"#,
+];
 
 /// What makes no sense to the port is `badarg` to who asks.
 #[test]

@@ -57,12 +57,17 @@ impl Drop for Ground {
 impl Ground {
     pub fn new() -> Ground {
         let folder = tempfile::tempdir().unwrap();
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../../elixir_client/src/fuzz_dist.erl");
-        let compiled =
-            Command::new("erlc").arg("-o").arg(folder.path()).arg(source).status().unwrap();
-        assert!(compiled.success());
         let (epmd, epmd_port) = epmd();
-        Ground { folder, epmd, epmd_port }
+        let ground = Ground { folder, epmd, epmd_port };
+        ground
+            .compile(concat!(env!("CARGO_MANIFEST_DIR"), "/../../elixir_client/src/fuzz_dist.erl"));
+        ground
+    }
+
+    /// Compiles a module that every node started after it has.
+    pub fn compile(&self, source: &str) {
+        let compiled = Command::new("erlc").arg("-o").arg(self.path()).arg(source).status();
+        assert!(compiled.unwrap().success(), "{source}");
     }
 
     pub fn path(&self) -> &Path {
@@ -304,6 +309,15 @@ impl Control {
         let answer = self.ask(&format!(
             r#"{{"op":"apply","id":{id},"peer":"{peer}","direction":"{direction}","fault":{fault}}}"#
         ));
+        assert!(answer["monotonic_ns"].is_u64(), "{answer}");
+        id
+    }
+
+    /// Begins a fault of both directions with every peer.
+    pub fn apply_to_all(&mut self, fault: &str) -> u64 {
+        self.next_id += 1;
+        let id = self.next_id;
+        let answer = self.ask(&format!(r#"{{"op":"apply","id":{id},"fault":{fault}}}"#));
         assert!(answer["monotonic_ns"].is_u64(), "{answer}");
         id
     }
