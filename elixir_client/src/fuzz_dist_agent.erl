@@ -26,7 +26,7 @@
 -module(fuzz_dist_agent).
 
 -export([start/0, start/1, stop/0, config_from_env/0]).
--export([ws_open/3, ws_send/2, ws_receive/2, ws_close/1]).
+-export([ws_open/3, ws_send/2, ws_receive/2, ws_close/1, clocks/0]).
 
 -define(HANDSHAKE_KEY, "ZnV6el9kaXN0IGtleSAwMQ==").
 -define(HANDSHAKE_ANSWER, "NJvDSkLpi/q1+jMXAk42uD8Xr0E=").
@@ -39,6 +39,9 @@
 -define(NODE_OPTIONS, [nodedown_reason, {node_type, all}]).
 %% Of one kind of system monitor event; a flood would cost the node more than it tells.
 -define(EVENTS_PER_SECOND_MAX, 100).
+%% Two clocks that were read within this time were read together.
+-define(TOGETHER_NS, 50000).
+-define(TOGETHER_TRIES, 5).
 
 -record(ws, {socket, chunks = [], size = 0, need = 2, fragments = none}).
 %% `faults' is the ledger of the faults in this VM, once there was one.
@@ -208,6 +211,8 @@ handle(Message, #state{ws = Ws} = State, Out) ->
 
 request({ping, Id}, State, Out) ->
     {State, [{pong, Id, mono_ns(), wall_ns()} | Out]};
+request({clocks, Id}, State, Out) ->
+    {State, [all_clocks(Id) | Out]};
 request({watch, Id, Options}, State, Out) ->
     {Answer, State1} = watch(Options, State),
     {State1, [{reply, Id, Answer} | Out]};
@@ -370,6 +375,27 @@ event(Kind, Map) -> {event, Kind, Map, mono_ns(), wall_ns()}.
 
 mono_ns() -> os:perf_counter(nanosecond).
 wall_ns() -> os:system_time(nanosecond).
+
+%% @doc The monotonic clock of the machine and the wall clock, read together.
+-spec clocks() -> {MonoNs :: integer(), WallNs :: integer()}.
+clocks() -> together(fun wall_ns/0, ?TOGETHER_TRIES).
+
+%% What the VM makes of them as well: its time goes its own way to a wall clock that is off, depending on its
+%% time-warp mode.
+all_clocks(Id) ->
+    {MonoNs, {WallNs, VmNs}} = together(fun() -> {wall_ns(), erlang:monotonic_time(nanosecond)} end, ?TOGETHER_TRIES),
+    {clocks, Id, MonoNs, WallNs, VmNs, erlang:time_offset(nanosecond)}.
+
+%% Again if something came in between, such as another thread of the machine.
+together(Read, Tries) ->
+    Before = mono_ns(),
+    Value = Read(),
+    After = mono_ns(),
+    case After - Before > ?TOGETHER_NS andalso Tries > 1 of
+        true -> together(Read, Tries - 1);
+        false -> {Before + (After - Before) div 2, Value}
+    end.
+
 now_ms() -> erlang:monotonic_time(millisecond).
 
 %%% Websocket client

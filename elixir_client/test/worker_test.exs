@@ -37,7 +37,8 @@ defmodule FuzzDist.WorkerTest do
   # One operation of process 0, which is opened for it.
   defp perform(connection, f, value, process \\ 0) do
     StandIn.send_messages(connection, [{:ops, [{5, process, f, value}]}])
-    {:done, [completion]} = StandIn.await(connection)
+    {:done, [completion], mono_ns, wall_ns} = StandIn.await(connection)
+    assert is_integer(mono_ns) and abs(wall_ns - :os.system_time(:nanosecond)) < 60_000_000_000
     Tuple.delete_at(completion, 0)
   end
 
@@ -139,7 +140,7 @@ defmodule FuzzDist.WorkerTest do
     defp collect(_connection, 0, all), do: Enum.sort(all)
 
     defp collect(connection, left, all) when left > 0 do
-      {:done, done} = StandIn.await(connection)
+      {:done, done, _mono_ns, _wall_ns} = StandIn.await(connection)
       collect(connection, left - length(done), done ++ all)
     end
   end

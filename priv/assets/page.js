@@ -168,6 +168,7 @@ function charts() {
     chart("Latency", `${ops.length === sample.operation_count ? "each operation" : "a sample of operations"}, by invocation`, typeLegend, new Plot(scatter, 250, "latency of operations over time")),
     chart("Quantiles", `ok operations, windows of ${+windowLength.toPrecision(3)} s, all keys`, quantileNames.map((n, k) => [n, `q${k}`]), new Plot(quantiles, 190, "latency quantiles over time")),
     chart("Rate", `operations invoked a second, all keys`, typeLegend, new Plot(rate, 170, "rate of operations over time")),
+    clocks ? chart("Clocks", clockWords(), clockNodes.map((node, i) => [node.node, `node${i % 6}`]), new Plot(clockSkew, 220, "how far wall clocks were off over time")) : null,
     el("div", { id: "timeline" }, chart("Timeline", "a lane for each client thread", typeLegend, timeline.root)),
     el("p", { class: "muted" }, sampleWords(), sample.values_cut ? " Some values are left out." : ""));
 }
@@ -276,7 +277,7 @@ function specification() {
   const link = (name) => el("a", { href: name }, name);
   return el("section", { class: "card" }, el("h2", {}, "Run"),
     phasesBar(),
-    el("p", {}, "Files: ", ["results.json", "history.edn", "schedule.json", "spec.toml", "core.log", "timeline.html", "latency-raw.svg", "latency-quantiles.svg", "rate.svg", "junit.xml"].map((name, i) => [i ? " · " : "", link(name)])),
+    el("p", {}, "Files: ", ["results.json", "history.edn", "schedule.json", "spec.toml", "core.log", "timeline.html", "latency-raw.svg", "latency-quantiles.svg", "rate.svg"].concat(clocks ? "clock-skew.svg" : [], "junit.xml").map((name, i) => [i ? " · " : "", link(name)])),
     Object.keys(run.versions).length ? el("p", { class: "muted" }, Object.entries(run.versions).map(([name, v]) => `${name} ${v}`).join(" · ")) : null,
     run.spec_toml ? el("details", {}, el("summary", {}, `spec.toml, seed ${data.seed}`), el("div", { class: "spec" }, copyButton(run.spec_toml), el("pre", { class: "words" }, run.spec_toml))) : null);
 }

@@ -92,7 +92,7 @@ defmodule FuzzDist.Worker do
   defp flush(state, [], []), do: loop(state)
 
   defp flush(state, out, done) do
-    messages = if done == [], do: out, else: [{:done, Enum.reverse(done)} | out]
+    messages = if done == [], do: out, else: [done_message(done) | out]
 
     case @agent.ws_send(state.ws, Enum.reverse(messages)) do
       :ok ->
@@ -102,6 +102,12 @@ defmodule FuzzDist.Worker do
         @agent.ws_close(state.ws)
         state
     end
+  end
+
+  # With the clocks of the VM, which may be off: what was completed now was completed by these.
+  defp done_message(done) do
+    {mono_ns, wall_ns} = @agent.clocks()
+    {:done, Enum.reverse(done), mono_ns, wall_ns}
   end
 
   # The hot path first. A completion of a process that was killed or closed meanwhile is dropped.

@@ -8,10 +8,12 @@ use fuzz_dist_core::fault::FaultSchedule;
 use fuzz_dist_core::{History, Op, Process, Value};
 use serde::Serialize;
 
+pub mod clocks;
 pub mod faults;
 pub mod functions;
 pub mod nodes;
 
+pub use clocks::{ClockWindow, Clocks, NodeClock, TimeOffsetChange};
 pub use faults::{Connectivity, FaultStatus, FaultWindow};
 pub use functions::{ErrorCount, FunctionSummary, Latency, Outcomes, Series, Window};
 pub use nodes::{NodeEvent, NodeObservations};
@@ -43,6 +45,9 @@ pub struct Summary {
     pub node_events_omitted: u64,
     /// Other observations (`busy-dist-port`, `long-gc` …) by node.
     pub observations: Vec<NodeObservations>,
+    /// What the clocks of nodes did, in a run with faults of clocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<Clocks>,
     /// Phases with their times.
     pub phases: Vec<PhaseSpan>,
     /// Eras of a rotating mix of faults; none when they were not mixed.
@@ -124,11 +129,15 @@ pub fn analyse(history: &History, schedule: &FaultSchedule) -> Summary {
     let mut functions = functions::Counter::new(history, end_ns);
     let mut faults = faults::Collector::new(schedule);
     let mut nodes = nodes::Collector::default();
+    let mut clocks = clocks::Collector::new(end_ns);
     let mut phases: Vec<PhaseSpan> = Vec::new();
     let mut eras: Vec<EraSpan> = Vec::new();
     for (position, op) in history.ops().iter().enumerate() {
         match op.process {
-            Process::Client(_) => functions.record(history, position, op),
+            Process::Client(_) => {
+                clocks.completion(op);
+                functions.record(history, position, op);
+            }
             Process::Named(name) => match name.as_str() {
                 "nemesis" if op.f.as_str() == "era" && eras.len() < ERA_COUNT_MAX => {
                     eras.push(era(op, end_ns));
@@ -141,7 +150,10 @@ pub fn analyse(history: &History, schedule: &FaultSchedule) -> Summary {
                     let name = field(&op.value, "name").unwrap_or_default();
                     phases.push(PhaseSpan { name, start_ns: time_ns(op), end_ns });
                 }
-                "observer" => nodes.record(op),
+                "observer" => {
+                    clocks.observation(op);
+                    nodes.record(op);
+                }
                 _ => {}
             },
         }
@@ -161,6 +173,7 @@ pub fn analyse(history: &History, schedule: &FaultSchedule) -> Summary {
         node_events,
         node_events_omitted,
         observations,
+        clocks: clocks.finish(),
         phases,
         eras,
     }

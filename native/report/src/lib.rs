@@ -1,7 +1,7 @@
 //! What a run leaves for people and for machines: results, charts, a page, and the last words on the terminal.
 //!
 //! [`analyse`] reads a history once and counts ([`Summary`]); [`write`] puts `results.json`, `report.html`,
-//! `timeline.html`, three SVG charts and `junit.xml` into the folder of the run; [`explain`] is the text
+//! `timeline.html`, SVG charts and `junit.xml` into the folder of the run; [`explain`] is the text
 //! at the end of a run. Nothing here decides a verdict: that is the [`CheckResult`] given.
 //!
 //! Reading order: [`info`] (what the caller tells of the run), [`analyse`](mod@analyse) (counts, faults, node
@@ -93,6 +93,9 @@ pub fn write(
     put("latency-raw.svg", &svg::latency_raw(info, &summary, &sample))?;
     put("latency-quantiles.svg", &svg::latency_quantiles(info, &summary))?;
     put("rate.svg", &svg::rate(info, &summary))?;
+    if let Some(chart) = svg::clock_skew(info, &summary) {
+        put("clock-skew.svg", &chart)?;
+    }
     let data = page::data(info, &summary, history, result, &sample)?;
     put("timeline.html", &page::timeline(info, result, &data))?;
     let report = put("report.html", &page::report(info, result, &data))?;

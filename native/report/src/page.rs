@@ -16,10 +16,11 @@ use crate::text::{clip, markup, script_safe, utc};
 
 const STYLE: &str = include_str!("../../../priv/assets/report.css");
 /// In the order in which they are put together.
-const SCRIPTS: [&str; 6] = [
+const SCRIPTS: [&str; 7] = [
     include_str!("../../../priv/assets/dom.js"),
     include_str!("../../../priv/assets/plot.js"),
     include_str!("../../../priv/assets/charts.js"),
+    include_str!("../../../priv/assets/clocks.js"),
     include_str!("../../../priv/assets/timeline.js"),
     include_str!("../../../priv/assets/counter_example.js"),
     include_str!("../../../priv/assets/page.js"),

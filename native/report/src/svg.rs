@@ -1,10 +1,14 @@
-//! Three charts as SVG files, for places where a page cannot go: `latency-raw`, `latency-quantiles`, `rate`.
+//! Charts as SVG files, for places where a page cannot go: `latency-raw`, `latency-quantiles`, `rate`, and `clock-skew`
+//! of runs with faults of clocks.
 //!
 //! They look as Jepsen's do (size, colours by outcome, logarithmic latency) with the faults as bands, and follow
 //! the light or dark of whoever shows them. A quantile chart shows `ok` operations only.
 
+mod clock_skew;
+
 use std::fmt::Write;
 
+pub use clock_skew::clock_skew;
 use fuzz_dist_core::fault::package_colour;
 
 use crate::analyse::{Series, Summary};
@@ -42,20 +46,37 @@ fill:#222}.g{stroke:#e4e4ea}.b{fill:#d9534f;fill-opacity:.13}.b:hover{fill-opaci
 .bg{fill:#fff}path{fill:none;stroke-width:1.6}\
 @media(prefers-color-scheme:dark){text{fill:#b9bdc7}.t{fill:#eceef2}.g{stroke:#30343d}.bg{fill:#16181d}}";
 
+/// How values lie on their axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scale {
+    /// Of operations a second.
+    Linear,
+    /// Of milliseconds.
+    Logarithmic,
+    /// Of milliseconds that may be negative.
+    SymmetricLogarithmic,
+}
+
 /// Where time and value lie on the paper.
 struct Frame {
     out: String,
     end_s: f64,
     low: f64,
     high: f64,
-    logarithmic: bool,
+    scale: Scale,
 }
 
 impl Frame {
-    fn new(info: &RunInfo, summary: &Summary, title: &str, range: (f64, f64), log: bool) -> Frame {
+    fn new(
+        info: &RunInfo,
+        summary: &Summary,
+        title: &str,
+        range: (f64, f64),
+        scale: Scale,
+    ) -> Frame {
         let (low, high) = range;
         let end_s = (summary.end_ns as f64 / 1e9).max(0.001);
-        let mut frame = Frame { out: String::new(), end_s, low, high, logarithmic: log };
+        let mut frame = Frame { out: String::new(), end_s, low, high, scale };
         let out = &mut frame.out;
         // Writing to a String cannot fail, here and below.
         let _ = write!(
@@ -77,10 +98,14 @@ impl Frame {
     }
 
     fn y(&self, value: f64) -> f64 {
-        let part = if self.logarithmic {
-            (value.max(self.low).ln() - self.low.ln()) / (self.high.ln() - self.low.ln())
-        } else {
-            (value - self.low) / (self.high - self.low)
+        let (low, high) = (self.low, self.high);
+        let part = match self.scale {
+            Scale::Linear => (value - low) / (high - low),
+            Scale::Logarithmic => (value.max(low).ln() - low.ln()) / (high.ln() - low.ln()),
+            Scale::SymmetricLogarithmic => {
+                let low = clock_skew::bent(low);
+                (clock_skew::bent(value) - low) / (clock_skew::bent(high) - low)
+            }
         };
         HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * part.clamp(0.0, 1.0)
     }
@@ -143,9 +168,10 @@ impl Frame {
                 plain(tick)
             );
         }
-        let ticks = match self.logarithmic {
-            true => decades(self.low, self.high),
-            false => linear_ticks(self.low, self.high, 5),
+        let ticks = match self.scale {
+            Scale::Linear => linear_ticks(self.low, self.high, 5),
+            Scale::Logarithmic => decades(self.low, self.high),
+            Scale::SymmetricLogarithmic => clock_skew::ticks(self.low, self.high),
         };
         for tick in ticks {
             let y = self.y(tick);
@@ -156,10 +182,17 @@ impl Frame {
                 WIDTH - RIGHT,
                 LEFT - 8.0,
                 y + 4.0,
-                plain(tick)
+                match self.scale {
+                    Scale::SymmetricLogarithmic => tick_of_offset(tick),
+                    _ => plain(tick),
+                }
             );
         }
-        let unit = if self.logarithmic { "ms" } else { "operations/s" };
+        let unit = match self.scale {
+            Scale::Linear => "operations/s",
+            Scale::Logarithmic => "ms",
+            Scale::SymmetricLogarithmic => "",
+        };
         let _ = writeln!(
             self.out,
             "<text x=\"8\" y=\"{}\">{unit}</text><text x=\"{}\" y=\"{}\" text-anchor=\"end\">seconds</text>",
@@ -231,7 +264,7 @@ pub fn latency_raw(info: &RunInfo, summary: &Summary, sample: &Sample) -> String
     } else {
         format!("latency, a sample of {} operations", thousands(sample.operation_count))
     };
-    let mut frame = Frame::new(info, summary, &title, range, true);
+    let mut frame = Frame::new(info, summary, &title, range, Scale::Logarithmic);
     frame.legend(&[("ok".into(), OK), ("info".into(), INFO), ("fail".into(), FAIL)]);
     let _ = writeln!(frame.out, "<g fill-opacity=\".75\">");
     let mut start_us = 0;
@@ -290,7 +323,7 @@ pub fn latency_quantiles(info: &RunInfo, summary: &Summary) -> String {
         summary,
         "latency quantiles of ok operations (p50 solid, p95 dashed, p99 dotted, max faint)",
         decade_range(values),
-        true,
+        Scale::Logarithmic,
     );
     let names: Vec<(String, &str)> = drawn
         .iter()
@@ -326,7 +359,7 @@ pub fn rate(info: &RunInfo, summary: &Summary) -> String {
         summary,
         "operations invoked a second (ok solid, info dashed, fail dotted)",
         (0.0, high),
-        false,
+        Scale::Linear,
     );
     let names: Vec<(String, &str)> = drawn
         .iter()
@@ -395,6 +428,15 @@ fn nice_ceiling(value: f64) -> f64 {
     factor.unwrap_or(10.0) * decade
 }
 
+/// `0`, `100 ms`, `-10 s`.
+fn tick_of_offset(ms: f64) -> String {
+    match ms.abs() {
+        0.0 => "0".to_owned(),
+        ..1000.0 => format!("{} ms", plain(ms)),
+        _ => format!("{} s", plain(ms / 1000.0)),
+    }
+}
+
 /// A tick without noise of floating point.
 fn plain(value: f64) -> String {
     let text = format!("{value:.4}");
@@ -436,7 +478,7 @@ mod tests {
             faults: vec![kill],
             ..Summary::default()
         };
-        let frame = Frame::new(&RunInfo::default(), &summary, "t", (0.1, 10.0), true);
+        let frame = Frame::new(&RunInfo::default(), &summary, "t", (0.1, 10.0), Scale::Logarithmic);
         let drawn: Vec<&str> = frame.out.lines().filter(|line| line.contains("era of")).collect();
         assert_eq!(drawn.len(), 3, "{}", frame.out);
         assert!(drawn[0].contains("fill=\"#E9A4A0\"") && drawn[1].contains(OTHER), "{drawn:?}");

@@ -113,6 +113,16 @@ pub(crate) fn milliseconds(ms: f64) -> String {
     }
 }
 
+/// How far a clock is off, with its sign: `+3600.000 s`, `-12.3 ms`.
+pub(crate) fn signed_milliseconds(ns: i64) -> String {
+    let ms = ns as f64 / 1e6;
+    match ms.abs() {
+        ..0.05 => "0.0 ms".to_owned(),
+        ..1000.0 => format!("{ms:+.1} ms"),
+        _ => format!("{:+.3} s", ms / 1000.0),
+    }
+}
+
 /// `2026-11-20T11:54:01Z` (after Howard Hinnant's `civil_from_days`).
 pub(crate) fn utc(wall_ns: i64) -> String {
     let seconds = wall_ns.div_euclid(1_000_000_000);
@@ -171,6 +181,8 @@ mod tests {
         assert_eq!(seconds(12_345_600_000), "12.346");
         assert_eq!(milliseconds(0.05), "50 µs");
         assert_eq!(milliseconds(1500.0), "1.50 s");
+        assert_eq!(signed_milliseconds(-12_340_000), "-12.3 ms");
+        assert_eq!(signed_milliseconds(3_600_000_000_000), "+3600.000 s");
         assert_eq!(utc(0), "1970-01-01T00:00:00Z");
         assert_eq!(utc(1_795_175_641_000_000_000), "2026-11-20T11:54:01Z");
         assert_eq!(utc(951_782_400_000_000_000), "2000-02-29T00:00:00Z");

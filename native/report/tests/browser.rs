@@ -82,6 +82,18 @@ fn a_report_is_drawn() {
 
 #[test]
 #[ignore = "needs a browser"]
+fn clocks_are_drawn() {
+    let (document, console) = open(&support::clocks::run_with_clocks(300), "report.html");
+    assert_eq!(console, "");
+    for part in
+        ["<b>Clocks</b>", "at most n1 ±3600.000 s, n2 ±5.000 s, n3 ±199.0 ms", "clock-skew.svg"]
+    {
+        assert!(document.contains(part), "no {part}");
+    }
+}
+
+#[test]
+#[ignore = "needs a browser"]
 fn hostile_text_stays_dead() {
     let (document, console) = open(&support::hostile(), "report.html");
     assert_eq!(console, "");

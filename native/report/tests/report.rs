@@ -172,13 +172,16 @@ fn node_events_say_who_saw_whom_and_for_how_long() {
     assert_eq!(summary.phases[0].end_ns, summary.phases[1].start_ns);
 }
 
+fn schema_of_results() -> serde_json::Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../priv/schemas/results.schema.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
 #[test]
 fn results_follow_the_schema() {
     let (_dir, files) = files(&support::run(2_000));
     let results: serde_json::Value = serde_json::from_str(file(&files, "results.json")).unwrap();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../priv/schemas/results.schema.json");
-    let schema: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let schema = schema_of_results();
     assert_eq!(schema::violations(&schema, &results), Vec::<String>::new());
     assert_eq!(results["verdict"], "invalid");
     assert_eq!(results["counter_example"]["name"], "nonlinearizable");
@@ -350,6 +353,31 @@ fn the_last_words_fit_a_screen_and_name_the_cause() {
     assert!(coloured.starts_with("\u{1b}[1;31mINVALID"));
 }
 
+#[test]
+fn clocks_that_were_off_are_told_and_drawn() {
+    let mut run = support::clocks::run_with_clocks(40);
+    run.info.name = "small <& golden>".into();
+    let (_dir, files) = files(&run);
+    let results: serde_json::Value = serde_json::from_str(file(&files, "results.json")).unwrap();
+    let clocks = &results["summary"]["clocks"];
+    let told = |field: &str| -> Vec<i64> {
+        let nodes = clocks["nodes"].as_array().unwrap();
+        nodes.iter().map(|node| node[field].as_i64().unwrap()).collect()
+    };
+    let second = SECOND as i64;
+    assert_eq!(told("skew_ns_max"), [3600 * second, 5 * second, second / 5 - 1_000_000]);
+    assert_eq!(told("offset_ns_last"), [0, 0, 0]);
+    assert_eq!(told("time_offset_change_count"), [2, 0, 0]);
+    assert_eq!(clocks["nodes"][0]["time_warp_mode"], "multi_time_warp");
+    assert_eq!(clocks["apart_ns_max"], 3600 * second);
+    let windows = clocks["nodes"][0]["windows"].as_array().unwrap().len();
+    assert!(windows < 20, "{windows} windows tell of four steps");
+    assert_eq!(schema::violations(&schema_of_results(), &results), Vec::<String>::new());
+    // Every page has them too.
+    assert_eq!(&embedded(file(&files, "report.html"))["summary"]["clocks"], clocks);
+    compare_golden("clock-skew.svg", file(&files, "clock-skew.svg"));
+}
+
 /// A small history whose charts are compared byte by byte.
 fn small() -> Run {
     let mut run = support::run(40);
@@ -360,14 +388,16 @@ fn small() -> Run {
 #[test]
 fn charts_are_as_they_were() {
     let (_dir, files) = files(&small());
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let rewrite = std::env::var_os("FUZZ_DIST_GOLDEN").is_some_and(|value| value == "write");
     for name in ["latency-raw.svg", "latency-quantiles.svg", "rate.svg"] {
-        let path = golden.join(name);
-        if rewrite {
-            std::fs::write(&path, file(&files, name)).unwrap();
-        }
-        let expected = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(file(&files, name), expected, "{name} changed");
+        compare_golden(name, file(&files, name));
     }
+}
+
+fn compare_golden(name: &str, drawn: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("FUZZ_DIST_GOLDEN").is_some_and(|value| value == "write") {
+        std::fs::write(&path, drawn).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(drawn, expected, "{name} changed");
 }

@@ -25,7 +25,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use fuzz_dist_core::{Sym, Value};
 
 pub use link::{Link, RequestError};
-use message::{Outgoing, WireDone, decode_done, decode_frame, encode_frame, parts, tagged};
+use message::{DoneBatch, Outgoing, decode_done, decode_frame, encode_frame, parts, tagged};
 
 /// The largest message that an agent may send.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
@@ -58,7 +58,7 @@ pub enum WorkerEvent {
     /// A worker connected; it must be initialised before it gets operations.
     Up(Arc<Link>),
     /// It answered these.
-    Done(Vec<WireDone>),
+    Done(Arc<Link>, DoneBatch),
     /// It sent this back: for measuring the bare websocket.
     Echo(Arc<Link>, Value),
     /// Its connection ended; whatever it has not answered, it never will.
@@ -315,9 +315,10 @@ fn receive(term: Value, link: &Arc<Link>, shared: &Shared) -> Result<(), message
     let (tag, items) = parts(&term)?;
     match (tag.as_str(), items) {
         ("done", _) => {
-            drop(shared.workers.send(WorkerEvent::Done(decode_done(&term)?)));
+            let batch = decode_done(&term)?;
+            drop(shared.workers.send(WorkerEvent::Done(Arc::clone(link), batch)));
         }
-        ("reply" | "pong" | "nodes", _) => link.answer(&term),
+        ("reply" | "pong" | "clocks" | "nodes", _) => link.answer(&term),
         ("echo", _) => drop(shared.workers.send(WorkerEvent::Echo(Arc::clone(link), term))),
         ("event", [_, kind, detail, monotonic, wall]) => {
             let (Some(kind), Some(monotonic), Some(wall_ns)) =

@@ -6,8 +6,10 @@
 
 pub mod agents;
 pub mod analysis;
+pub mod clock_offsets;
 pub mod cluster;
 mod core_log;
+pub mod default_nemesis;
 pub mod live;
 pub mod live_mining;
 pub mod mesh;

@@ -133,7 +133,7 @@ impl Operations {
             match self.inbox.recv_timeout(left.min(Duration::from_millis(100))) {
                 Ok(WorkerEvent::Up(link)) => self.slots.initialise(&link),
                 Ok(WorkerEvent::Down(link)) => drop(self.slots.down(&link)),
-                Ok(WorkerEvent::Done(_) | WorkerEvent::Echo(..))
+                Ok(WorkerEvent::Done(..) | WorkerEvent::Echo(..))
                 | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(agents_gone()),
             }
@@ -224,9 +224,15 @@ impl Operations {
 
     fn take(&mut self, generator: &mut Interpreter, event: WorkerEvent) {
         match event {
-            WorkerEvent::Done(all) => {
+            WorkerEvent::Done(link, batch) => {
                 let now_ns = self.recorder.now_ns();
-                for done in all {
+                let offsets = self.recorder.clock_offsets();
+                if let Some(stamp) = batch.stamp.filter(|_| offsets.are_wanted())
+                    && let Some(node) = self.slots.node_named(link.name())
+                {
+                    offsets.learn(node, stamp);
+                }
+                for done in batch.all {
                     self.completed(generator, done, now_ns);
                 }
             }
@@ -278,6 +284,7 @@ impl Operations {
         op.error = done.error;
         op.node = Some(self.slots.node_of(thread));
         op.extra = flight.extra;
+        self.recorder.clock_offsets().stamp(&mut op);
         self.tally.completed(done.op_type, now_ns.saturating_sub(flight.invoked_ns));
         if rest {
             let state = &mut self.threads[thread as usize];

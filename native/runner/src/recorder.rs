@@ -12,6 +12,7 @@ use fuzz_dist_core::history_file::Writer;
 use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{Op, OpType, Process, Sym, Value};
 
+use crate::clock_offsets::ClockOffsets;
 use crate::request::RunError;
 
 /// Appends to the history of a run; shared by all its threads.
@@ -19,12 +20,17 @@ use crate::request::RunError;
 pub struct Recorder {
     clock: RunClock,
     writer: Arc<Mutex<Writer>>,
+    clock_offsets: ClockOffsets,
 }
 
 impl Recorder {
     /// Records into `writer`, with times of `clock`.
     pub fn new(writer: Writer, clock: RunClock) -> Recorder {
-        Recorder { clock, writer: Arc::new(Mutex::new(writer)) }
+        Recorder {
+            clock,
+            writer: Arc::new(Mutex::new(writer)),
+            clock_offsets: ClockOffsets::default(),
+        }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -34,6 +40,11 @@ impl Recorder {
     /// The clock of the run.
     pub fn clock(&self) -> &RunClock {
         &self.clock
+    }
+
+    /// How far the clocks of nodes are off, which completions carry.
+    pub fn clock_offsets(&self) -> &ClockOffsets {
+        &self.clock_offsets
     }
 
     /// Nanoseconds since the start of the run.
@@ -60,7 +71,9 @@ impl Recorder {
     /// Records something of the nemesis at that time.
     pub fn nemesis(&self, time_ns: u64, f: &str, value: Value) -> Result<(), RunError> {
         let f = Sym::new(f);
-        self.record(Op::new(time_ns as i64, Process::nemesis(), OpType::Info, f, value))
+        let mut op = Op::new(time_ns as i64, Process::nemesis(), OpType::Info, f, value);
+        self.clock_offsets.stamp(&mut op);
+        self.record(op)
     }
 
     /// Records what a node, or the run itself, reported at that time.

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod clocks;
+
 use fuzz_dist_core::fault::{
     BoundaryEdges, BoundaryRef, Fault, FaultKind, FaultSchedule, Link, LinkFault, ProcessFault,
     Resolved, Target, Zone,

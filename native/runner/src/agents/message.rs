@@ -6,6 +6,8 @@
 use fuzz_dist_core::etf;
 use fuzz_dist_core::{OpType, Sym, Value};
 
+use crate::clock_offsets::ClockStamp;
+
 /// An invocation on its way to a worker.
 #[derive(Debug, Clone)]
 pub struct WireOp {
@@ -30,6 +32,15 @@ pub struct WireDone {
     pub value: Value,
     /// Why it failed or is indeterminate.
     pub error: Value,
+}
+
+/// Completions that came together.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DoneBatch {
+    /// They.
+    pub all: Vec<WireDone>,
+    /// The clocks of the VM when it sent them, if it told.
+    pub stamp: Option<ClockStamp>,
 }
 
 /// What the core sends.
@@ -103,17 +114,22 @@ pub enum FrameError {
 pub fn decode_frame(bytes: &[u8]) -> Result<Vec<Value>, FrameError> {
     let limits = etf::Limits::default();
     match etf::decode(bytes, &limits)? {
-        Value::List(items) => {
-            Ok(std::sync::Arc::try_unwrap(items).unwrap_or_else(|shared| (*shared).clone()))
-        }
+        Value::List(items) => Ok(items.to_vec()),
         other => Err(unknown(&other)),
     }
 }
 
-/// The completions of a `{done, […]}` message.
-pub fn decode_done(message: &Value) -> Result<Vec<WireDone>, FrameError> {
-    let Some([_, Value::List(items)]) = message.items() else { return Err(unknown(message)) };
-    items.iter().map(|item| decode_one_done(item).ok_or_else(|| unknown(item))).collect()
+/// The completions of a `{done, […]}` or `{done, […], MonoNs, WallNs}` message.
+pub fn decode_done(message: &Value) -> Result<DoneBatch, FrameError> {
+    let (items, stamp) = match message.items() {
+        Some([_, Value::List(items)]) => (items, None),
+        Some([_, Value::List(items), Value::Int(monotonic_ns), Value::Int(wall_ns)]) => {
+            (items, Some(ClockStamp { monotonic_ns: *monotonic_ns, wall_ns: *wall_ns }))
+        }
+        _ => return Err(unknown(message)),
+    };
+    let one = |item| decode_one_done(item).ok_or_else(|| unknown(item));
+    Ok(DoneBatch { all: items.iter().map(one).collect::<Result<_, _>>()?, stamp })
 }
 
 fn decode_one_done(item: &Value) -> Option<WireDone> {
@@ -182,9 +198,23 @@ mod tests {
                 ]),
             ])],
         );
-        let all = decode_done(&done).unwrap();
-        assert_eq!(all[0].op_type, OpType::Ok);
-        assert_eq!(all[1].error, Value::sym("timeout"));
+        let batch = decode_done(&done).unwrap();
+        assert_eq!(batch.all[0].op_type, OpType::Ok);
+        assert_eq!(batch.all[1].error, Value::sym("timeout"));
+        assert_eq!(batch.stamp, None);
+    }
+
+    #[test]
+    fn completions_with_the_clocks_of_their_node() {
+        let clocks = [Value::Int(12), Value::Int(-5)];
+        let stamped = |clocks: &[Value]| {
+            let list = Value::list(Vec::new());
+            decode_done(&tagged("done", std::iter::once(list).chain(clocks.iter().cloned())))
+        };
+        let stamp = stamped(&clocks).unwrap().stamp;
+        assert_eq!(stamp, Some(ClockStamp { monotonic_ns: 12, wall_ns: -5 }));
+        assert!(stamped(&clocks[..1]).is_err());
+        assert!(stamped(&[Value::Int(12), Value::Nil]).is_err());
     }
 
     #[test]

@@ -117,6 +117,11 @@ impl Slots {
         self.node_syms[thread as usize % self.node_syms.len()]
     }
 
+    /// The node in which a worker is; none of a client VM.
+    pub(super) fn node_named(&self, worker: &str) -> Option<Sym> {
+        self.node_syms.iter().find(|node| node.as_str() == worker).copied()
+    }
+
     pub(super) fn of_thread(&mut self, thread: u32) -> &mut Slot {
         let count = self.slots.len();
         &mut self.slots[thread as usize % count]

@@ -1,27 +1,30 @@
 //! The clock plane: what a node reads from the wall clock, by a preloaded library.
 //!
-//! The effect is asked from the node: its agent answers a ping with its wall and its monotonic clock. Only the first is
+//! The effect is asked from the node: its agent tells its wall and its monotonic clock, read together. Only the first is
 //! faked and all processes of a host share the second, so their difference, less the same difference in the core, is
-//! how far the node's wall clock is off, whatever time the answer took. Once a second that is recorded of every node
-//! as `clock-offset`. What the VM makes of it depends on its time-warp mode; agents report each change of its
-//! `time_offset`.
+//! how far the node's wall clock is off, whatever time the answer took. What was found goes into the history
+//! ([`record`]), and every completion carries it. What the VM makes of a clock that is off depends on its
+//! time-warp mode (`cluster.time_warp`); that is recorded too.
 //!
 //! Limits: an offset of less than a tenth of a millisecond cannot be told from how long it takes to read two clocks. A
 //! node that is down or paused does not answer, and shows the fault when it does.
 
+mod record;
+
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::fault::{Availability, ClockFault, FaultKind, Plane};
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::sync::lock;
-use fuzz_dist_core::{Value, clock};
+use fuzz_dist_core::{Sym, Value, clock};
 use fuzz_dist_shim_page::ClockMode;
 
 use super::shim::{self, Pages};
 use super::{Applied, AppliedFault, FaultPlane, Order, Registration, Seen, Tools};
 use crate::agents::Role;
+use crate::clock_offsets::ClockStamp;
 use crate::recorder::map;
 use crate::request::RunError;
 
@@ -30,9 +33,6 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How often a node is asked while an effect is looked for.
 const ASK_EVERY: Duration = Duration::from_millis(20);
-
-/// How often the offsets of all nodes are recorded.
-const RECORD_EVERY: Duration = Duration::from_secs(1);
 
 /// What an offset may be away from what it should be.
 const TOLERANCE_NS_MAX: u64 = 20_000_000;
@@ -75,51 +75,46 @@ struct Reading {
     monotonic_ns: u64,
     /// How far its wall clock is off.
     offset_ns: i64,
+    vm: VmTime,
+}
+
+/// What the VM makes of its clocks.
+#[derive(Debug, Clone, Copy)]
+struct VmTime {
+    /// `erlang:monotonic_time/1`.
+    monotonic_ns: i64,
+    /// `erlang:time_offset/1`: with the other it is `erlang:system_time/1`.
+    time_offset_ns: i64,
+    /// How far that is off.
+    system_offset_ns: i64,
 }
 
 impl Shared {
     fn read(&self, node: &str) -> Option<Reading> {
         let link = self.tools.agents.get(Role::Node, node)?;
-        let answer = link.request("ping", [], ASK_TIMEOUT).ok()?;
-        let [monotonic, wall, ..] = answer.as_slice() else { return None };
-        let (monotonic_ns, wall_ns) = (monotonic.as_int()?, wall.as_int()?);
-        let ours_ns = clock::wall_ns() - clock::monotonic_ns() as i64;
+        let answer = link.request("clocks", [], ASK_TIMEOUT).ok()?;
+        let numbers: Vec<i64> = answer.iter().map_while(Value::as_int).collect();
+        let [monotonic_ns, wall_ns, vm_ns, time_offset_ns] = numbers[..] else { return None };
+        let offsets = self.tools.recorder.clock_offsets();
+        let offset_ns = offsets.learn(Sym::new(node), ClockStamp { monotonic_ns, wall_ns });
+        let system = ClockStamp { monotonic_ns, wall_ns: vm_ns.saturating_add(time_offset_ns) };
         Some(Reading {
             monotonic_ns: monotonic_ns.max(0) as u64,
-            offset_ns: wall_ns - monotonic_ns - ours_ns,
+            offset_ns,
+            vm: VmTime {
+                monotonic_ns: vm_ns,
+                time_offset_ns,
+                system_offset_ns: system.offset_ns(),
+            },
         })
-    }
-
-    fn record(&self) {
-        for node in self.tools.cluster.names() {
-            if let Some(reading) = self.read(&node) {
-                let recorder = &self.tools.recorder;
-                let time_ns = recorder.clock().at_ns(reading.monotonic_ns);
-                let value = map([("offset-ns", Value::Int(reading.offset_ns))]);
-                // A history that cannot be written is reported by others, who write to it too.
-                let _ = recorder.observer(time_ns, "clock-offset", Some(&node), value);
-            }
-        }
-    }
-}
-
-/// Records offsets for as long as the plane lives.
-fn keep_record(shared: &Weak<Shared>) {
-    while let Some(shared) = shared.upgrade() {
-        shared.record();
-        drop(shared);
-        std::thread::sleep(RECORD_EVERY);
     }
 }
 
 impl ClockPlane {
     fn open(tools: &Tools) -> Result<ClockPlane, RunError> {
         let shared = Arc::new(Shared { tools: tools.clone(), pages: Pages::open(tools)? });
-        let watched = Arc::downgrade(&shared);
-        std::thread::Builder::new()
-            .name("clocks".into())
-            .spawn(move || keep_record(&watched))
-            .map_err(|e| RunError::Internal(e.to_string()))?;
+        tools.recorder.clock_offsets().want();
+        record::begin(&shared).map_err(|e| RunError::Internal(e.to_string()))?;
         Ok(ClockPlane { shared })
     }
 }
