@@ -72,19 +72,20 @@ apply_fault('kill-process', Fault, Tell) ->
 apply_fault('exit-process', #{reason := Reason} = Fault, Tell) ->
     {Pid, Again} = target(Fault),
     Decided = decided(Pid),
-    Monitor = erlang:monitor(process, Pid),
+    tell_end(Pid, Fault, Tell),
     Trapped = Reason =/= kill andalso process_info(Pid, trap_exit) =:= {trap_exit, true},
     Trapped andalso trace_exit(Pid, Tell),
     true = exit(Pid, Reason),
     Probe = fun() ->
         receive
-            {'DOWN', Monitor, process, Pid, Why} ->
-                {seen, [text(Pid), " is gone (", text(Why), ")"], #{pid => text(Pid), reason => text(Why)}};
             {trace, Pid, 'receive', {'EXIT', _, Reason}} ->
                 {seen, [text(Pid), " got the exit signal as a message, since it traps exits"],
                  #{pid => text(Pid), reason => text(Reason), trapped => true}}
         after 0 ->
-            {wait, [text(Pid), " lives; ", ignored(Trapped, Reason)]}
+            case is_process_alive(Pid) of
+                true -> {wait, [text(Pid), " lives; ", ignored(Trapped, Reason)]};
+                false -> elsewhere
+            end
         end
     end,
     {Decided, fun() -> stands(Again) end, Probe};
@@ -334,6 +335,20 @@ decided(Pid) ->
         _ -> nil
     end,
     #{pid => text(Pid), registered => Name}.
+
+%% By a process of its own: the fault may be over, and its lease gone, before the signal has taken effect.
+tell_end(Pid, #{until_ns := UntilNs}, Tell) ->
+    Lease = self(),
+    Watcher = spawn(fun() ->
+        Monitor = erlang:monitor(process, Pid),
+        Lease ! {watched, self()},
+        receive
+            {'DOWN', Monitor, process, Pid, Why} ->
+                Tell({seen, [text(Pid), " is gone (", text(Why), ")"], #{pid => text(Pid), reason => text(Why)}})
+        after left_ms(UntilNs) + ?GRACE_MS -> ok
+        end
+    end),
+    receive {watched, Watcher} -> ok end.
 
 %% Whoever fits the selector now.
 stands(Selector) ->

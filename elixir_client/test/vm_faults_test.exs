@@ -128,6 +128,21 @@ defmodule FuzzDist.VmFaultsTest do
     assert await(ledger, 1, :heal_seen) =~ "stands in its place"
   end
 
+  test "the end of a process is seen although the fault is healed at once", %{ledger: ledger} do
+    for id <- 1..30 do
+      pid = spawn(fn -> Process.sleep(:infinity) end)
+      Process.register(pid, :victim)
+      assert {:ok, _} = ask(ledger, {:apply, id, kill(:victim)})
+      assert {:ok, _} = ask(ledger, {:heal, id})
+      assert eventually(fn -> match?({:ok, %{seen: {_, _}}}, ask(ledger, {:look, id})) end)
+    end
+  end
+
+  defp kill(name) do
+    until_ns = :os.perf_counter(:nanosecond)
+    %{kind: :"kill-process", until_ns: until_ns, draw: 1, process: {:registered, "#{name}"}}
+  end
+
   def itself(name), do: name
 
   test "who is not found is told with what there is" do
