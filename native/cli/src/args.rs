@@ -106,7 +106,8 @@ pub struct Overrides {
     pub rate: Option<f64>,
     /// Other faults than the spec's: a profile (see config/nemesis), or packages with commas between, mixed in
     /// eras: partition, packet, kill, pause, clock, file-corruption, membership, vm, all; with a role as in
-    /// kill:storage; or none.
+    /// kill:storage; or none; or default, which is what a spec gets that says nothing of faults: a rotating mix of
+    /// partition, packet, kill, pause and vm, as far as the cluster can have them.
     #[arg(long, value_name = "FILE|PACKAGES")]
     pub nemesis: Option<PathBuf>,
 }

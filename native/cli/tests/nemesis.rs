@@ -68,6 +68,44 @@ fn packages_replace_the_faults_of_the_spec_and_keep_to_their_roles() {
 }
 
 #[test]
+fn a_spec_without_faults_gets_the_default_mix_and_is_told_how_to_choose() {
+    let scene = Scene::new();
+    let silent = SPEC.replace("[[nemesis.faults]]\nkind = \"fin\"\n", "");
+    scene.write("t.toml", &silent);
+    scene.write("none.toml", format!("{silent}[nemesis]\npackages = \"none\"\n"));
+    scene.write("empty.toml", format!("{silent}[nemesis]\ninterval_s = 1.0\n"));
+    let shown = |arguments: &[&str]| -> (Json, String) {
+        let ended = scene
+            .run(&[&["schedule", "--seed", "1", "--limit", "5", "--json"], arguments].concat());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        (serde_json::from_str(&ended.stdout).unwrap(), ended.stderr)
+    };
+    for arguments in [&["t.toml"][..], &["empty.toml"], &["none.toml", "--nemesis", "default"]] {
+        let (shown, said) = shown(arguments);
+        let notice = shown["notes"][0].as_str().unwrap();
+        assert!(notice.contains("mix of partition, packet, kill, pause, vm"), "{notice}");
+        assert!(notice.contains("`none`: no faults") && said.contains(notice), "{said}");
+        let found = packages(&shown["schedule"]);
+        assert_eq!(found, ["kill", "packet", "partition", "pause", "vm"]);
+        let eras = shown["schedule"]["eras"].as_array().unwrap();
+        assert!(eras.iter().any(|era| era["packages"] == Json::Array(vec![])), "{eras:?}");
+    }
+    for arguments in [&["none.toml"][..], &["t.toml", "--nemesis", "none"]] {
+        let (shown, said) = shown(arguments);
+        assert_eq!(shown["schedule"]["faults"], Json::Array(vec![]), "{arguments:?}");
+        assert!(!said.contains("by default"), "{said}");
+    }
+    // One node has no links, and little time no room for most faults.
+    let (alone, _) = shown(&["t.toml", "--nodes", "n4,n5", "--time-limit", "1.9"]);
+    assert_eq!(alone["schedule"]["eras"].as_array().unwrap().len(), 1);
+    assert!(!alone["schedule"]["faults"].as_array().unwrap().is_empty());
+    scene.write("one.toml", silent.replace("[roles]\nstorage = [\"n4\", \"n5\"]\n", ""));
+    let (one, said) = shown(&["one.toml", "--nodes", "1"]);
+    assert_eq!(packages(&one["schedule"]), ["kill", "pause", "vm"]);
+    assert!(said.contains("`partition` needs more than 1 nodes"), "{said}");
+}
+
+#[test]
 fn every_profile_that_is_shipped_can_be_drawn() {
     let scene = scene();
     let mut count = 0;
@@ -91,6 +129,7 @@ fn what_is_neither_package_nor_profile_is_told() {
     refused("kill,partitoin", &["`partitoin`", "did you mean `partition`?"]);
     refused("kill:storag", &["unknown role `storag`", "did you mean `storage`?"]);
     refused("kill,kill", &["`kill` is named twice"]);
+    refused("defautl", &["did you mean `default`?"]);
     refused("missing.toml", &["missing.toml", "no such file"]);
 }
 

@@ -54,6 +54,9 @@ checkers = [{ name = "stats" }]
 
 [workload]
 generator = { f = "note", value = { unique = 0 } }
+
+[nemesis]
+packages = "none"
 "#;
 
 /// So many completions must have been counted before the core is killed.

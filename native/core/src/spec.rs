@@ -11,6 +11,7 @@ mod emit;
 mod error;
 pub mod keys;
 mod load;
+mod packages;
 pub mod suggest;
 mod validate;
 mod walk;
@@ -22,6 +23,7 @@ pub use boundaries::{MINED, MINED_PREFIX, UserBoundaries};
 pub use emit::to_toml;
 pub use error::{Problem, SpecError};
 pub use load::{LoadedSpec, load, load_profile, parse, parse_unvalidated};
+pub use packages::{NO_FAULTS, words as package_words};
 pub use validate::{CONCURRENCY_MAX, NODES_MAX, validate};
 
 use std::collections::BTreeMap;
@@ -278,9 +280,12 @@ pub struct WorkloadSpec {
 #[serde(deny_unknown_fields, default)]
 pub struct NemesisSpec {
     /// The faults to draw from; none when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<FaultSpec>,
-    /// Ready sets of faults, mixed in eras: `kill`, `partition:storage`, `all`.
-    pub packages: Vec<String>,
+    /// Ready sets of faults, mixed in eras: `kill`, `partition:storage`, `all`; none when empty. Absent where nobody
+    /// has said: a run that has no other faults then mixes those that need nothing.
+    #[serde(deserialize_with = "packages::deserialize")]
+    pub packages: Option<Vec<String>>,
     /// Mean length of an era.
     pub era_s: f64,
     /// Mean time between the end of a fault and the start of the next.
@@ -298,9 +303,19 @@ pub struct NemesisSpec {
 }
 
 impl NemesisSpec {
-    /// Whether nothing is to be injected.
+    /// The packages that are named.
+    pub fn packages(&self) -> &[String] {
+        self.packages.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it names no fault and no package.
     pub fn is_empty(&self) -> bool {
-        self.faults.is_empty() && self.packages.is_empty()
+        self.faults.is_empty() && self.packages().is_empty()
+    }
+
+    /// Whether somebody has said which faults, be it none.
+    pub fn is_chosen(&self) -> bool {
+        self.packages.is_some() || !self.faults.is_empty() || self.schedule.is_some()
     }
 }
 
@@ -308,7 +323,7 @@ impl Default for NemesisSpec {
     fn default() -> NemesisSpec {
         NemesisSpec {
             faults: Vec::new(),
-            packages: Vec::new(),
+            packages: None,
             era_s: 10.0,
             interval_s: 5.0,
             overlap: false,

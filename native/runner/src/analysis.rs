@@ -12,6 +12,7 @@ use fuzz_dist_core::store::RunDir;
 use fuzz_dist_core::{CheckResult, History, Op, Verdict};
 use fuzz_dist_report::RunInfo;
 
+use crate::default_nemesis;
 use crate::plan;
 use crate::request::{RunError, RunOutcome};
 
@@ -108,7 +109,9 @@ fn info_of_spec(spec: &Spec) -> RunInfo {
 }
 
 fn notes(history: &History, interrupted: bool) -> Vec<String> {
-    let mut notes = Vec::new();
+    let default = observer_ops(history, default_nemesis::RECORD);
+    let mut notes: Vec<String> =
+        default.filter_map(|op| op.value.get("notice")?.as_text().map(str::to_owned)).collect();
     let left_out = left_out(history);
     if !left_out.is_empty() {
         let kinds: BTreeSet<String> = left_out.iter().filter_map(|op| unavailable(op)).collect();

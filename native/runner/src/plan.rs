@@ -171,14 +171,8 @@ fn draw(spec: &Spec, seed: Seed, live: &Live) -> Result<FaultSchedule, RunError>
     let source = format!("live node {}", live.node);
     let boundaries = Boundaries::from_live(values, &source, spec, &mined::edges(spec)?);
     let boundaries = boundaries.map_err(input)?;
-    let ns = |seconds: f64| (seconds.max(0.0) * 1e9).round() as u64;
-    let stage = Stage {
-        boundaries: &boundaries,
-        seed,
-        field: &Field::of(spec),
-        main_phase_ns: ns(spec.time_limit_s),
-        warm_up_ns: ns(spec.warm_up_s),
-        available: &|kind| planes::availability(kind, Some(spec)),
-    };
+    let field = Field::of(spec);
+    let available = |kind: &FaultKind| planes::availability(kind, Some(spec));
+    let stage = Stage::of_spec(spec, &boundaries, &field, seed, &available);
     faults::draw(&spec.nemesis, &stage).map_err(input)
 }

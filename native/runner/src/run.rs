@@ -23,6 +23,7 @@ use fuzz_dist_nemesis::guard::{Guard, GuardEvent};
 use crate::agents::Agents;
 use crate::analysis;
 use crate::core_log::CoreLog;
+use crate::default_nemesis;
 use crate::observer::{Observations, observe};
 use crate::plan;
 use crate::recorder::{Recorder, map};
@@ -45,6 +46,7 @@ pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcom
         signals::watch_life_line(fd, &stop)?;
     }
     let mut request = request;
+    let default = default_nemesis::settle(&mut request.spec, request.schedule.as_ref())?;
     let seed = Seed(*request.spec.seed.get_or_insert_with(|| Seed::from_entropy().0));
     // Everything that can be refused without starting anything is refused here.
     plan::check(&request.spec, request.schedule.as_ref())?;
@@ -52,6 +54,10 @@ pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcom
     let recorder = open_recorder(&request.spec, seed, &files)?;
     let log = CoreLog::create(&files.core_log(), *recorder.clock(), reporter)?;
     let reporter: Arc<dyn Reporter> = Arc::new(log);
+    if let Some(notice) = &default {
+        reporter.line(&notice.text);
+        notice.record(&recorder)?;
+    }
     let ran = perform(&request, seed, &files, &recorder, &reporter, &stop);
     let early = match (&ran, stop.reason()) {
         (_, Some(reason)) => Some(reason.text().to_owned()),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use fuzz_dist_core::fault::{Availability, Era, Fault, FaultKind, FaultSchedule, Subject, Target};
 use fuzz_dist_core::seed::Seed;
-use fuzz_dist_core::spec::{FaultSpec, NemesisSpec};
+use fuzz_dist_core::spec::{FaultSpec, NemesisSpec, Spec};
 
 use crate::boundaries::{Boundaries, BoundaryError};
 use crate::deck::Deck;
@@ -50,7 +50,26 @@ impl std::fmt::Debug for Stage<'_> {
     }
 }
 
-impl Stage<'_> {
+impl<'a> Stage<'a> {
+    /// That of a spec.
+    pub fn of_spec(
+        spec: &Spec,
+        boundaries: &'a Boundaries,
+        field: &'a Field,
+        seed: Seed,
+        available: &'a dyn Fn(&FaultKind) -> Availability,
+    ) -> Stage<'a> {
+        let ns = |seconds: f64| (seconds.max(0.0) * 1e9).round() as u64;
+        Stage {
+            boundaries,
+            seed,
+            field,
+            main_phase_ns: ns(spec.time_limit_s),
+            warm_up_ns: ns(spec.warm_up_s),
+            available,
+        }
+    }
+
     /// The last moments belong to healing.
     pub(crate) fn end_ns(&self) -> u64 {
         self.main_phase_ns - (self.main_phase_ns / 20).min(1_000_000_000)
@@ -139,7 +158,7 @@ pub fn draw(nemesis: &NemesisSpec, stage: &Stage<'_>) -> Result<FaultSchedule, D
         let problem = "`weight` is 0 for every fault: none would be drawn".into();
         return Err(DrawError::Fault { index: 0, kind: first.kind.name(), problem });
     }
-    let (mut faults, eras): (Vec<Fault>, Vec<Era>) = if nemesis.packages.is_empty() {
+    let (mut faults, eras): (Vec<Fault>, Vec<Era>) = if nemesis.packages().is_empty() {
         (lay_out(nemesis, &spans, stage)?, Vec::new())
     } else {
         packages::mix(nemesis, stage)?

@@ -6,6 +6,7 @@
 //! needs no package.
 
 mod clock;
+mod default;
 mod file_corruption;
 mod kill;
 mod membership;
@@ -15,6 +16,7 @@ mod partition;
 mod pause;
 mod vm;
 
+pub use default::{DEFAULT, DefaultMix, default_mix, planes};
 pub use mix::mix;
 
 use fuzz_dist_core::fault::{Availability, FaultKind, Lasts, Pattern, Target};
@@ -63,6 +65,8 @@ pub const EVERY: &str = "all";
 pub struct Cast {
     /// How many nodes there are to choose from.
     pub nodes: usize,
+    /// How many nodes the cluster has.
+    pub cluster: usize,
     /// Whether they are links between two roles.
     pub between: bool,
 }
@@ -291,7 +295,8 @@ fn choose(
     scope: Option<&str>,
     field: &Field,
 ) -> Result<Chosen, PackageError> {
-    let mut cast = Cast { nodes: field.nodes.len(), between: false };
+    let cluster = field.nodes.len();
+    let mut cast = Cast { nodes: cluster, cluster, between: false };
     if let Some(scope) = scope {
         let refused = |error| PackageError::Scope { written: written.clone(), error };
         let roles: Vec<&str> = scope.split('-').collect();

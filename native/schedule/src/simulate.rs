@@ -91,14 +91,8 @@ pub fn draw_from_spec(
     available: &dyn Fn(&FaultKind) -> Availability,
 ) -> Result<FaultSchedule, SimulateError> {
     let boundaries = Boundaries::from_spec(spec, mined)?;
-    let stage = Stage {
-        boundaries: &boundaries,
-        seed,
-        field: &Field::of(spec),
-        main_phase_ns: to_ns(spec.time_limit_s),
-        warm_up_ns: to_ns(spec.warm_up_s),
-        available,
-    };
+    let field = Field::of(spec);
+    let stage = Stage::of_spec(spec, &boundaries, &field, seed, available);
     Ok(faults::draw(&spec.nemesis, &stage)?)
 }
 

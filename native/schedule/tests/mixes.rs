@@ -21,7 +21,7 @@ fn spec(words: &[&str], main_s: f64) -> Spec {
     let of = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let roles = [("api", of(&["n1", "n2"])), ("storage", of(&["n3", "n4", "n5"]))];
     spec.roles = roles.into_iter().map(|(role, nodes)| (role.to_owned(), nodes)).collect();
-    spec.nemesis.packages = of(words);
+    spec.nemesis.packages = Some(of(words));
     spec
 }
 
@@ -60,6 +60,18 @@ fn a_short_run_is_not_a_rest() {
         let schedule = drawn(&["kill", "pause"], seed, 12.0);
         assert!(!schedule.faults.is_empty(), "seed {seed}");
         assert!(!schedule.eras[0].packages.is_empty(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_run_that_is_shorter_than_an_era_has_a_fault_of_each_package_of_it() {
+    for seed in 0..200 {
+        let schedule = drawn(&["packet", "kill"], seed, 1.95);
+        assert_eq!(schedule.eras.len(), 1, "seed {seed}");
+        let packages: BTreeSet<&String> =
+            schedule.faults.iter().filter_map(|fault| fault.package.as_ref()).collect();
+        assert_eq!(packages, schedule.eras[0].packages.iter().collect(), "seed {seed}");
+        assert!(!packages.is_empty(), "seed {seed}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fuzz_dist_core::fault::FaultSchedule;
 use fuzz_dist_core::seed::Seed;
-use fuzz_dist_core::spec::{self, NemesisSpec, Spec, suggest};
+use fuzz_dist_core::spec::{self, NO_FAULTS, NemesisSpec, Spec, suggest};
 use fuzz_dist_runner::{Reporter, RunRequest};
 use fuzz_dist_schedule::packages;
 
@@ -13,9 +13,6 @@ use crate::args::{Overrides, RunArgs, RunOutput};
 use crate::commands::{outcome, schedule_file};
 use crate::output::{self, CliError};
 use crate::terminal::Terminal;
-
-/// The word for no faults at all.
-const NO_FAULTS: &str = "none";
 
 /// Runs the test of a spec file.
 pub fn run(args: &RunArgs, no_color: bool) -> Result<u8, CliError> {
@@ -77,16 +74,18 @@ fn apply(spec: &mut Spec, overrides: &Overrides) -> Result<bool, CliError> {
 fn replace_faults(nemesis: &mut NemesisSpec, given: &Path) -> Result<(), CliError> {
     let words: Vec<&str> = given.to_str().unwrap_or_default().split(',').map(str::trim).collect();
     let packages = match words.as_slice() {
-        [NO_FAULTS] => Vec::new(),
+        [NO_FAULTS] => Some(Vec::new()),
+        // As if the spec said nothing.
+        [packages::DEFAULT] => None,
         words if words.iter().all(|word| packages::is_known(word)) => {
-            words.iter().map(|word| (*word).to_owned()).collect()
+            Some(words.iter().map(|word| (*word).to_owned()).collect())
         }
         // A list, or a word without a dot and a slash, is not meant as a file.
         words if !given.exists() && (words.len() > 1 || !words[0].contains(['.', '/'])) => {
             let unknown = words.iter().find(|word| !packages::is_known(word)).unwrap_or(&"");
             let name = unknown.split(':').next().unwrap_or_default();
             let mut known: Vec<&str> = packages::ALL.iter().map(|package| package.name).collect();
-            known.extend([packages::EVERY, NO_FAULTS]);
+            known.extend([packages::EVERY, NO_FAULTS, packages::DEFAULT]);
             let hint = suggest::hint(name, &known);
             return Err(CliError::Input(format!(
                 "--nemesis: neither a profile nor a package: `{name}`; {hint}"

@@ -9,8 +9,8 @@ use fuzz_dist_core::fault::{Availability, FaultKind, FaultSchedule};
 use fuzz_dist_core::interop::write_jsonl_op;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
-use fuzz_dist_runner::mined;
 use fuzz_dist_runner::nemesis::planes;
+use fuzz_dist_runner::{default_nemesis, mined};
 use fuzz_dist_schedule::SimulateOptions;
 use fuzz_dist_schedule::simulate::{draw_from_spec, simulate_into};
 use serde_json::{Value as Json, json};
@@ -25,6 +25,10 @@ pub fn run(args: &ScheduleArgs) -> Result<u8, CliError> {
     let seed = Seed(spec.seed.unwrap_or_default());
     let given = spec.nemesis.schedule.take();
     let given = given.map(|file| schedule_file::load(Path::new(&file), &spec)).transpose()?;
+    let default = default_nemesis::settle(&mut spec, given.as_ref())?.map(|notice| notice.text);
+    if let Some(notice) = &default {
+        output::tell(&format!("note: {notice}"));
+    }
     if args.faults_only {
         let schedule = match given {
             Some(schedule) => schedule,
@@ -45,7 +49,7 @@ pub fn run(args: &ScheduleArgs) -> Result<u8, CliError> {
         ..SimulateOptions::default()
     };
     if args.json {
-        as_json(args, &spec, seed, &options)
+        as_json(args, &spec, seed, &options, default)
     } else {
         as_text(args, &spec, seed, &options)
     }
@@ -119,6 +123,7 @@ fn as_json(
     spec: &Spec,
     seed: Seed,
     options: &SimulateOptions,
+    default: Option<String>,
 ) -> Result<u8, CliError> {
     let simulation =
         fuzz_dist_schedule::simulate(spec, seed, options).map_err(|error| refused(args, error))?;
@@ -132,11 +137,12 @@ fn as_json(
         records.push(record);
     }
     let schedule: &FaultSchedule = &simulation.schedule;
+    let notes: Vec<String> = default.into_iter().chain(simulation.plan.notes).collect();
     output::json(&json!({
         "test": spec.name,
         "seed": seed.0,
         "truncated": simulation.truncated,
-        "notes": simulation.plan.notes,
+        "notes": notes,
         "checkers": simulation.plan.checkers,
         "schedule": schedule,
         "records": records,

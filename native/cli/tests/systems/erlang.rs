@@ -34,6 +34,9 @@ code_paths = ["client"]
 
 [workload]
 name = "register"
+
+[nemesis]
+packages = "none"
 "#
     ));
     stage.run(schedule)

@@ -25,6 +25,8 @@ pub enum Shape {
     Number,
     /// A list of strings.
     Texts,
+    /// A list of strings, or one string with commas between.
+    Packages,
     /// A table of strings.
     TextTable,
     /// A table of numbers, or the word `mined`, which may be a key too.
@@ -162,7 +164,7 @@ pub const SPEC: &[Key] = &[
     key("cluster", Shape::Table(CLUSTER), "see below", "How nodes are started."),
     key("client", Shape::Table(CLIENT), "required", "What performs the operations."),
     key("workload", Shape::Table(WORKLOAD), "required", "Which operations."),
-    key("nemesis", Shape::Table(NEMESIS), "no faults", "Which faults."),
+    key("nemesis", Shape::Table(NEMESIS), "a mix", "Which faults."),
     key(
         "checkers",
         Shape::Tables(CHECKER),
@@ -295,12 +297,12 @@ pub const WORKLOAD: &[Key] = &[
 
 /// `[nemesis]`.
 pub const NEMESIS: &[Key] = &[
-    key("faults", Shape::Faults, "[]", "The kinds of fault to draw from."),
+    key("faults", Shape::Faults, "none", "The kinds of fault to draw from; `[]` chooses none."),
     key(
         "packages",
-        Shape::Texts,
-        "[]",
-        "Ready sets of faults, mixed in eras: `partition`, `packet`, `kill`, `pause`, `clock`, `file-corruption`, `membership`, `vm`, or `all`; with a role behind a colon only there (`kill:storage`, `partition:api-storage`).",
+        Shape::Packages,
+        "a mix, if there are no `faults`",
+        "Ready sets of faults, mixed in eras: `partition`, `packet`, `kill`, `pause`, `clock`, `file-corruption`, `membership`, `vm`, or `all`; with a role behind a colon only there (`kill:storage`, `partition:api-storage`). `\"none\"` or `[]` for no faults.",
     ),
     key(
         "era_s",
@@ -443,6 +445,7 @@ impl Shape {
             Shape::Count | Shape::Integer | Shape::Signed => "whole number",
             Shape::Number => "number",
             Shape::Texts => "list of strings",
+            Shape::Packages => "list of strings or string",
             Shape::TextTable => "table of strings",
             Shape::Boundaries => "table of numbers or string",
             Shape::TextsTable => "table of lists",

@@ -138,10 +138,21 @@ pub fn parse_unvalidated(text: &str, file: &str) -> Result<Spec, SpecError> {
         })
         .collect();
     if problems.is_empty() {
-        return toml::from_str(text).map_err(|error| syntax(text, file, &error));
+        let mut spec: Spec = toml::from_str(text).map_err(|error| syntax(text, file, &error))?;
+        if spec.nemesis.faults.is_empty() && names_faults(&document) {
+            // Whoever writes an empty list of faults has chosen none.
+            spec.nemesis.packages.get_or_insert_default();
+        }
+        return Ok(spec);
     }
     problems.sort_by_key(|problem| problem.place);
     Err(wrong(file, problems))
+}
+
+/// Whether the key `nemesis.faults` is there.
+fn names_faults(document: &toml::Spanned<DeTable<'_>>) -> bool {
+    let nemesis = document.get_ref().get("nemesis").and_then(|table| table.get_ref().as_table());
+    nemesis.is_some_and(|table| table.contains_key("faults"))
 }
 
 fn wrong(file: &str, mut problems: Vec<Problem>) -> SpecError {

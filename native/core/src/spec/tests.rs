@@ -52,6 +52,7 @@ fn full() -> Spec {
         },
         nemesis: NemesisSpec {
             faults: vec![fault(LinkFault::HOLD)],
+            packages: Some(vec!["kill".into()]),
             schedule: Some("s".into()),
             ..NemesisSpec::default()
         },

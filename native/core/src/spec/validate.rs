@@ -10,7 +10,7 @@ use crate::fault::{FaultKind, Lasts, Subject, Target};
 use super::emit::has_null;
 use super::error::{Problem, SpecError};
 use super::keys::BOUNDARIES;
-use super::{FaultSpec, MINED, MINED_PREFIX, Options, Placement, Spec, suggest};
+use super::{FaultSpec, MINED, MINED_PREFIX, NO_FAULTS, Options, Placement, Spec, suggest};
 
 /// The most nodes that one machine is asked for.
 pub const NODES_MAX: usize = 100;
@@ -253,6 +253,10 @@ impl Check {
                 "is the name of a boundary that is mined; use another".into()
             });
         }
+        let with_none = nemesis.packages().iter().any(|word| word == NO_FAULTS);
+        self.require(!with_none, "nemesis.packages", || {
+            format!("`{NO_FAULTS}` stands alone: it means no faults")
+        });
         self.paths("nemesis.boundaries.mined", &nemesis.boundaries.mined_from);
         if nemesis.schedule.as_deref() == Some("") {
             self.wrong("nemesis.schedule", "is empty: name a file, or leave it out");

@@ -104,6 +104,15 @@ impl Walk {
             Shape::Signed => self.signed(value, path),
             Shape::Number => self.number(value, path),
             Shape::Texts => self.texts(value, path),
+            Shape::Packages => match value.get_ref() {
+                DeValue::String(_) => {}
+                DeValue::Array(_) => self.texts(value, path),
+                _ => self.wrong_shape(
+                    value,
+                    path,
+                    "must be a list of packages, [\"kill\", \"partition\"], or \"none\"",
+                ),
+            },
             Shape::TextTable => self.each(value, path, |walk, item, path| {
                 walk.text(item, path);
             }),

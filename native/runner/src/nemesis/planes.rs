@@ -14,6 +14,7 @@ pub mod process;
 pub mod shim;
 pub mod vm;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_nemesis::guard::{Guard, SpawnRequest};
 use fuzz_dist_nemesis::plane::PlaneClient;
+use fuzz_dist_schedule::packages;
 use serde::Serialize;
 
 use crate::agents::Agents;
@@ -239,12 +241,13 @@ pub fn used(spec: &Spec, schedule: Option<&FaultSchedule>) -> Vec<Plane> {
     let drawn = spec.nemesis.faults.iter().map(|fault| fault.kind.plane());
     let given = schedule.iter().flat_map(|schedule| &schedule.faults);
     let wanted: Vec<Plane> = drawn.chain(given.map(|fault| fault.kind.plane())).collect();
-    let packages = schedule.is_none() && !spec.nemesis.packages.is_empty();
+    // Which faults packages draw is known when they have drawn, and nodes are started before.
+    let of_packages = match schedule {
+        None => packages::planes(spec.nemesis.packages()),
+        Some(_) => BTreeSet::new(),
+    };
     let registered = REGISTERED.iter().map(|registration| registration.plane);
-    // Which planes packages draw from is known when they have drawn, and nodes are started before. None draws from
-    // the carrier, for which nodes would not be those that they are without it.
-    let drawn = |plane: &Plane| packages && *plane != Plane::Carrier;
-    registered.filter(|plane| drawn(plane) || wanted.contains(plane)).collect()
+    registered.filter(|plane| of_packages.contains(plane) || wanted.contains(plane)).collect()
 }
 
 /// The planes of a run.

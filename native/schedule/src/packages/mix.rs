@@ -116,8 +116,8 @@ pub fn mix(nemesis: &NemesisSpec, stage: &Stage<'_>) -> Result<(Vec<Fault>, Vec<
 }
 
 fn members(nemesis: &NemesisSpec, stage: &Stage<'_>) -> Result<Vec<Member>, DrawError> {
-    let chosen = chosen(&nemesis.packages, stage.field, stage.available)?;
-    let insisted = |written: &String| nemesis.packages.contains(written);
+    let chosen = chosen(nemesis.packages(), stage.field, stage.available)?;
+    let insisted = |written: &String| nemesis.packages().contains(written);
     let mut members = Vec::new();
     for one in chosen {
         let written = one.written.clone();
@@ -139,6 +139,15 @@ fn members(nemesis: &NemesisSpec, stage: &Stage<'_>) -> Result<Vec<Member>, Draw
         return Err(PackageError::DoesNotFit { written: super::EVERY.into(), have_s }.into());
     }
     Ok(members)
+}
+
+/// Whether the main phase has room for a fault of this package.
+pub(super) fn fits(chosen: Chosen, stage: &Stage<'_>) -> Result<(), PackageError> {
+    let written = chosen.written.clone();
+    match Member::Package(chosen).faults(0, stage).is_empty() {
+        true => Err(PackageError::DoesNotFit { written, have_s: stage.have_ns() as f64 / 1e9 }),
+        false => Ok(()),
+    }
 }
 
 /// The next of the deck, and each of the others or not.
@@ -186,7 +195,14 @@ impl EraDraw {
             let left_ns = limit_ns.saturating_sub(start_ns);
             let fits = |span: &Span| span.shortest_ns <= left_ns;
             let dealt = kinds.deal(&mut stream, |kind| specs[kind].1.iter().any(fits));
-            let Some(kind) = dealt else { break };
+            let Some(kind) = dealt else {
+                // Too late for anything: earlier, if the gap before alone is to blame for having none.
+                if drawn.len() == before && start_ns > self.start_ns {
+                    start_ns = self.start_ns;
+                    continue;
+                }
+                break;
+            };
             let (spec, spans) = &specs[kind];
             let fitting: Vec<&Span> = spans.iter().filter(|span| fits(span)).collect();
             let span = fitting[draw::index(&mut stream, fitting.len())];

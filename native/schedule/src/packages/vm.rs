@@ -18,15 +18,14 @@ pub(super) const PACKAGE: Package = Package {
 
 fn faults(cast: &Cast, stream: &mut Stream) -> Vec<FaultSpec> {
     let megabytes = draw::between(stream, 16, 128) as u64;
-    [
-        VmFault::StallSchedulers,
-        VmFault::Garbage { megabytes },
+    let alone = [VmFault::StallSchedulers, VmFault::Garbage { megabytes }, VmFault::DirtyBlock];
+    let with_peers = [
         VmFault::SetCookie { cookie: "fuzz_dist_other".into() },
         VmFault::Disconnect,
         VmFault::Deaf,
-        VmFault::DirtyBlock,
-    ]
-    .into_iter()
-    .map(|kind| FaultSpec { targets: cast.nodes(), ..FaultSpec::new(kind) })
-    .collect()
+    ];
+    // A node without peers has no connection to lose.
+    let with_peers = with_peers.into_iter().filter(|_| cast.cluster > 1);
+    let kinds = alone.into_iter().chain(with_peers);
+    kinds.map(|kind| FaultSpec { targets: cast.nodes(), ..FaultSpec::new(kind) }).collect()
 }

@@ -58,8 +58,7 @@ fn availability(kind: &FaultKind, _spec: Option<&Spec>) -> Availability {
 fn may_have(spec: &Spec, is_one: impl Fn(&DiskFault) -> bool) -> bool {
     let nemesis = &spec.nemesis;
     let mut faults = nemesis.faults.iter().map(|fault| &fault.kind);
-    (nemesis.faults.is_empty() && nemesis.packages.is_empty())
-        || faults.any(|kind| matches!(kind, FaultKind::Disk(kind) if is_one(kind)))
+    nemesis.is_empty() || faults.any(|kind| matches!(kind, FaultKind::Disk(kind) if is_one(kind)))
 }
 
 /// Preloads the library, and begins a new journal if one may be needed: what is on the disk now is durable.

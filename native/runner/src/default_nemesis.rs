@@ -1,0 +1,65 @@
+//! What a run injects when its spec chooses no faults: it is settled before anything is drawn, and said.
+//!
+//! The packages are written into the spec, and so into the `spec.toml` of the run: a replay, and whoever runs that file
+//! again, has a plain choice and nothing to settle.
+
+use fuzz_dist_core::Value;
+use fuzz_dist_core::fault::{FaultKind, FaultSchedule};
+use fuzz_dist_core::spec::Spec;
+use fuzz_dist_schedule::packages::default_mix;
+
+use crate::mined;
+use crate::nemesis::planes;
+use crate::recorder::{Recorder, map, strings};
+use crate::request::RunError;
+
+/// The function of the record in the history.
+pub(crate) const RECORD: &str = "default-nemesis";
+
+/// What was chosen for a spec that chose nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// For people: what, that it is the default, and how to choose.
+    pub text: String,
+    packages: Vec<String>,
+}
+
+impl Notice {
+    /// Puts it into the history, for the results.
+    pub(crate) fn record(&self, recorder: &Recorder) -> Result<(), RunError> {
+        let notice = Value::str(self.text.as_str());
+        let value = map([("packages", strings(&self.packages)), ("notice", notice)]);
+        recorder.observer(recorder.now_ns(), RECORD, None, value)
+    }
+}
+
+/// Gives a spec that chooses no faults the default mix. One whose faults are given by a schedule has chosen.
+///
+/// # Errors
+/// When a boundary of the spec is none, or what it wants mined cannot be read.
+pub fn settle(
+    spec: &mut Spec,
+    schedule: Option<&FaultSchedule>,
+) -> Result<Option<Notice>, RunError> {
+    if spec.nemesis.is_chosen() || schedule.is_some() {
+        spec.nemesis.packages.get_or_insert_default();
+        return Ok(None);
+    }
+    let mined = mined::edges(spec)?;
+    let available = |kind: &FaultKind| planes::availability(kind, Some(spec));
+    let mix = default_mix(spec, &mined, &available)
+        .map_err(|error| RunError::Input(format!("nemesis.boundaries: {error}")))?;
+    let mut text = match mix.packages.as_slice() {
+        [] => "the spec chooses no faults, and none is injected".to_owned(),
+        packages => format!(
+            "the spec chooses no faults: by default a rotating mix of {} is injected",
+            packages.join(", ")
+        ),
+    };
+    for left_out in &mix.left_out {
+        text += &format!("; {left_out}");
+    }
+    text += "; choose with `packages` or `faults` under [nemesis] or with --nemesis (`none`: no faults)";
+    spec.nemesis.packages = Some(mix.packages.clone());
+    Ok(Some(Notice { text, packages: mix.packages }))
+}
