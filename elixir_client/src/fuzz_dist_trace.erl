@@ -35,12 +35,18 @@ trace(Ms) ->
     [erlang:trace_pattern(MFA, false, [global]) || {_, MFA, _} <- Functions],
     Calls.
 
-%% Of the arguments only the time goes into the message, and the caller.
+%% Of the arguments only the time goes into the message, and the caller. A time that is a moment, as the timers of
+%% `timer' are, says nothing of how long is waited.
+pattern({erlang, _, 4}, {argument, 1}) ->
+    [{['_', '_', '_', [{abs, true}]], [], [{message, false}]} | told(1, 4)];
 pattern({_, _, Arity}, {argument, Position}) ->
-    Head = [case N of Position -> '$1'; _ -> '_' end || N <- lists:seq(1, Arity)],
-    [{Head, [], [{message, {{{caller}, '$1'}}}]}];
+    told(Position, Arity);
 pattern(_, Time) ->
     [{'_', [], [{message, {{{caller}, Time}}}]}].
+
+told(Position, Arity) ->
+    Head = [case N of Position -> '$1'; _ -> '_' end || N <- lists:seq(1, Arity)],
+    [{Head, [], [{message, {{{caller}, '$1'}}}]}].
 
 collect(_, _, Calls, ?CALLS_MAX) ->
     {Calls, true};

@@ -27,6 +27,9 @@ const NAMES: [&str; 12] = [
 /// What names have at their end or in them whose times are seconds.
 const SECONDS: [&str; 5] = ["_s", "_sec", "_secs", "_seconds", "ticktime"];
 
+/// Times in seconds whose names do not say so.
+const IN_SECONDS: [(&str, &str); 2] = [("kernel", "net_setuptime"), ("rabbit", "heartbeat")];
+
 /// Nesting that no file of people has.
 const DEPTH_MAX: u32 = 64;
 
@@ -100,7 +103,8 @@ pub fn env(application: &str, name: &str, number: i64) -> Option<Site> {
     if key.contains("intensity") || !NAMES.iter().any(|part| key.contains(part)) {
         return None;
     }
-    let seconds = SECONDS.iter().any(|end| key.ends_with(end)) || key == "net_setuptime";
+    let seconds = SECONDS.iter().any(|end| key.ends_with(end))
+        || IN_SECONDS.contains(&(application, key));
     let wait = Wait::Ms(if seconds { number.saturating_mul(1000) } else { number });
     Some(Site {
         kind: Kind::Env,
@@ -335,8 +339,11 @@ mod tests {
             ("my-app.m.heartbeat_interval", 30_000),
         ];
         assert_eq!(found(text), wanted.map(|(name, ms)| (name.to_owned(), ms)));
-        let text = "[{kernel, [{net_setuptime, 7}]}, \"other.config\", {ra, [{segment_max, 5}]}].";
-        assert_eq!(found(text), [("kernel.net_setuptime".to_owned(), 7_000)]);
+        let text = "[{kernel, [{net_setuptime, 7}]}, \"other.config\", {ra, [{segment_max, 5}]},
+                     {rabbit, [{heartbeat, 60}]}, {other, [{heartbeat, 60}]}].";
+        let wanted =
+            [("kernel.net_setuptime", 7_000), ("rabbit.heartbeat", 60_000), ("other.heartbeat", 60)];
+        assert_eq!(found(text), wanted.map(|(name, ms)| (name.to_owned(), ms)));
     }
 
     #[test]
