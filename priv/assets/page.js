@@ -49,6 +49,19 @@ function banner() {
     run.replay_command ? command(run.replay_command) : null);
 }
 
+// How exact the faults of each plane were --------------------------------------------------------------
+
+function exactness(planes) {
+  const figures = [["applied", "applied_late_ms"], ["effect seen", "observed_after_ms"], ["healed", "healed_late_ms"],
+    ["heal seen", "heal_observed_after_ms"]];
+  const cell = (late) => el("td", { class: "number", title: late ? `longest ${latency(late.max)}, of ${plural(late.count, "fault")}` : "" },
+    late ? `${latency(late.p50)} / ${latency(late.p99)}` : "–");
+  return [el("h3", {}, "How long after their time"),
+    el("table", { class: "narrow" },
+      el("thead", {}, el("tr", {}, ["plane, p50 / p99", ...figures.map(([head]) => head)].map((h) => el("th", {}, h)))),
+      el("tbody", {}, planes.map((plane) => el("tr", {}, el("td", {}, plane.plane), figures.map(([, key]) => cell(plane[key]))))))];
+}
+
 // What the verdict means here -----------------------------------------------------------------------
 
 function meaning() {
@@ -82,6 +95,7 @@ function meaning() {
           el("td", { class: `number${row.without ? " warn" : ""}` }, row.without),
           el("td", { class: "number" }, time(row.seconds, 1))))))
       : el("p", { class: "warn" }, "No faults were part of this run."),
+    summary.planes.length ? exactness(summary.planes) : null,
     without.length ? [el("h3", {}, "Faults without effect"), el("ul", {}, without.slice(0, 12).map((f) =>
       el("li", {}, el("b", {}, f.title), ` – ${statusWords[f.status]}${f.reason ? `: ${f.reason}` : ""}`)))] : null,
     later ? el("p", { class: "muted" }, `${plural(later, "fault")} of the schedule not reached before the end.`) : null),

@@ -12,11 +12,13 @@ pub mod clocks;
 pub mod faults;
 pub mod functions;
 pub mod nodes;
+pub mod planes;
 
 pub use clocks::{ClockWindow, Clocks, NodeClock, TimeOffsetChange};
 pub use faults::{Connectivity, FaultStatus, FaultWindow};
 pub use functions::{ErrorCount, FunctionSummary, Latency, Outcomes, Series, Window};
 pub use nodes::{NodeEvent, NodeObservations};
+pub use planes::{Lateness, PlaneSummary};
 
 use crate::text;
 
@@ -39,6 +41,8 @@ pub struct Summary {
     pub series: Vec<Series>,
     /// Every fault of the schedule and every further one recorded, by id.
     pub faults: Vec<FaultWindow>,
+    /// How exact the faults of each plane were.
+    pub planes: Vec<PlaneSummary>,
     /// Who saw whom go up or down, when and why, and life-cycle events; bounded.
     pub node_events: Vec<NodeEvent>,
     /// Node events beyond the bound.
@@ -158,7 +162,9 @@ pub fn analyse(history: &History, schedule: &FaultSchedule) -> Summary {
             },
         }
     }
-    let main_ns = phases.iter().find(|phase| phase.name == "main").map(|phase| phase.start_ns);
+    let main = phases.iter().find(|phase| phase.name == "main");
+    let faults = faults.finish(main.map(|phase| phase.start_ns));
+    let planes = planes::summarise(&faults, main.map(|phase| phase.end_ns));
     let counted = functions.finish();
     let (node_events, node_events_omitted, observations) = nodes.finish();
     Summary {
@@ -169,7 +175,8 @@ pub fn analyse(history: &History, schedule: &FaultSchedule) -> Summary {
         end_ns,
         window_ns: counted.window_ns,
         series: counted.series,
-        faults: faults.finish(main_ns),
+        faults,
+        planes,
         node_events,
         node_events_omitted,
         observations,

@@ -6,7 +6,7 @@
 
 use fuzz_dist_core::{CheckResult, History, Verdict};
 
-use crate::analyse::{FaultStatus, FaultWindow, NodeEvent, Summary};
+use crate::analyse::{FaultStatus, FaultWindow, NodeEvent, PlaneSummary, Summary};
 use crate::evidence::{CounterExample, counter_examples};
 use crate::info::RunInfo;
 use crate::text::{line, milliseconds, seconds, thousands};
@@ -89,6 +89,8 @@ pub fn explain(
     }
     head_lines.take(2).for_each(|more| screen.put(Ink::Plain, &more));
     screen.put(Ink::Dim, &counts(info, summary));
+    let late = lateness(summary);
+    late.iter().take(2).for_each(|part| screen.put(Ink::Dim, part));
     for (name, text) in [("interrupted", &info.interrupted), ("torn history", &info.torn)] {
         if let Some(text) = text {
             screen.put(Ink::Plain, &format!("{name}: {text}"));
@@ -130,6 +132,20 @@ fn counts(info: &RunInfo, summary: &Summary) -> String {
     }
     parts.push(format!("{:.1} s", info.duration_ns.max(summary.end_ns) as f64 / 1e9));
     parts.join(", ")
+}
+
+/// `faults applied after their time by, p50/p99 ms: link 0.0/0.1, process 0.4/2.3`.
+fn lateness(summary: &Summary) -> Vec<String> {
+    let of_plane = |plane: &PlaneSummary| {
+        let late = plane.applied_late_ms?;
+        Some(format!("{} {:.1}/{:.1}", plane.plane, late.p50, late.p99))
+    };
+    let planes: Vec<String> = summary.planes.iter().filter_map(of_plane).collect();
+    if planes.is_empty() {
+        return Vec::new();
+    }
+    let text = format!("faults applied after their time by, p50/p99 ms: {}", planes.join(", "));
+    wrap(&text, COLUMN_COUNT_MAX)
 }
 
 fn put_example(screen: &mut Screen, summary: &Summary, example: &CounterExample) {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fuzz_dist_core::fault::{Fault, FaultKind, FaultSchedule, Target};
+use fuzz_dist_core::fault::{Fault, FaultKind, FaultSchedule, Plane, Target};
 use fuzz_dist_core::{Op, Value};
 use serde::Serialize;
 
@@ -53,6 +53,8 @@ pub struct FaultWindow {
     pub id: u32,
     /// `hold`, `kill` …
     pub kind: String,
+    /// The plane that has this kind: several have a `hold`. None in a history from elsewhere.
+    pub plane: Option<Plane>,
     /// What the schedule says of the target: `halves`, `one` …
     pub target: String,
     /// Who is affected, in words: `n1 | n2 n3`, `n1 → n2`, `n2`.
@@ -215,6 +217,7 @@ fn from_schedule(fault: &Fault, nodes: &[String]) -> FaultWindow {
     FaultWindow {
         id: fault.id,
         kind: fault.kind.name().to_owned(),
+        plane: Some(fault.kind.plane()),
         target: target_name(&fault.target).to_owned(),
         scope: scope(&resolved.nodes, &links, nodes),
         parameters: parameters(&fault.kind),
@@ -233,6 +236,10 @@ fn from_schedule(fault: &Fault, nodes: &[String]) -> FaultWindow {
 fn start(fault: &mut FaultWindow, value: &Value, nodes: &[String], now_ns: u64) {
     fault.start_ns = Some(now_ns);
     raise(fault, FaultStatus::Started);
+    if fault.plane.is_none() {
+        let named = field(value, "plane").unwrap_or_default();
+        fault.plane = Plane::ALL.iter().find(|plane| plane.as_str() == named).copied();
+    }
     if fault.target.is_empty() {
         fault.target = field(value, "target").unwrap_or_default();
     }

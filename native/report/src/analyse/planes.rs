@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use fuzz_dist_core::fault::{FaultKind, Plane};
+use fuzz_dist_core::fault::Plane;
 use serde::Serialize;
 
 use super::faults::{FaultStatus, FaultWindow};
@@ -71,16 +71,13 @@ fn us(from_ns: u64, to_ns: u64) -> u64 {
 
 /// Every plane of which a fault was due, in the order of the planes.
 pub(super) fn summarise(faults: &[FaultWindow], over_ns: Option<u64>) -> Vec<PlaneSummary> {
-    let planes: BTreeMap<&str, Plane> =
-        FaultKind::samples().iter().map(|kind| (kind.name(), kind.plane())).collect();
-    let mut by_plane: BTreeMap<&str, (Plane, Vec<&FaultWindow>)> = BTreeMap::new();
+    let mut by_plane: BTreeMap<Plane, Vec<&FaultWindow>> = BTreeMap::new();
     for fault in faults.iter().filter(|fault| is_due(fault)) {
-        // A history from elsewhere may have kinds that are none of ours.
-        if let Some(plane) = planes.get(fault.kind.as_str()) {
-            by_plane.entry(plane.as_str()).or_insert((*plane, Vec::new())).1.push(fault);
+        if let Some(plane) = fault.plane {
+            by_plane.entry(plane).or_default().push(fault);
         }
     }
-    by_plane.into_values().map(|(plane, faults)| of_plane(plane, &faults, over_ns)).collect()
+    by_plane.into_iter().map(|(plane, faults)| of_plane(plane, &faults, over_ns)).collect()
 }
 
 fn is_due(fault: &FaultWindow) -> bool {
@@ -109,9 +106,13 @@ fn of_plane(plane: Plane, faults: &[&FaultWindow], over_ns: Option<u64>) -> Plan
             matches!(fault.status, FaultStatus::NoEffect | FaultStatus::Failed)
         }),
         applied_late_ms: lateness(&|fault| Some(fault.late_us?.max(0) as u64)),
-        observed_after_ms: lateness(&|fault| Some(us(fault.requested_start_ns?, fault.observed_ns?))),
+        observed_after_ms: lateness(&|fault| {
+            Some(us(fault.requested_start_ns?, fault.observed_ns?))
+        }),
         healed_late_ms: lateness(&|fault| Some(us(end_ns(fault)?, fault.healed_ns?))),
-        heal_observed_after_ms: lateness(&|fault| Some(us(end_ns(fault)?, fault.heal_observed_ns?))),
+        heal_observed_after_ms: lateness(&|fault| {
+            Some(us(end_ns(fault)?, fault.heal_observed_ns?))
+        }),
     }
 }
 
@@ -122,9 +123,9 @@ mod tests {
     use super::*;
 
     /// Due at 1 s for 2 s.
-    fn fault(kind: &str, status: FaultStatus, late_us: i64, healed_late_us: u64) -> FaultWindow {
+    fn fault(plane: Plane, status: FaultStatus, late_us: i64, healed_late_us: u64) -> FaultWindow {
         FaultWindow {
-            kind: kind.into(),
+            plane: Some(plane),
             status,
             requested_start_ns: Some(1_000_000_000),
             requested_duration_ns: 2_000_000_000,
@@ -140,21 +141,25 @@ mod tests {
     #[test]
     fn planes_are_told_apart_and_ranks_are_of_what_was_measured() {
         let mut faults: Vec<FaultWindow> =
-            (1..=200).map(|i| fault("hold", FaultStatus::Observed, i * 10, 3)).collect();
-        faults.push(fault("kill", FaultStatus::NoEffect, -4, 250_000));
+            (1..=200).map(|i| fault(Plane::Link, FaultStatus::Observed, i * 10, 3)).collect();
+        faults.push(fault(Plane::Process, FaultStatus::NoEffect, -4, 250_000));
         faults.push(FaultWindow {
             late_us: None,
             applied_ns: None,
             observed_ns: None,
             healed_ns: None,
-            ..fault("pause", FaultStatus::Failed, 0, 0)
+            ..fault(Plane::Process, FaultStatus::Failed, 0, 0)
         });
-        faults.push(fault("kill", FaultStatus::NotReached, 900, 900));
-        faults.push(fault("of-elsewhere", FaultStatus::Observed, 900, 900));
+        faults.push(fault(Plane::Process, FaultStatus::NotReached, 900, 900));
+        let observed = fault(Plane::Link, FaultStatus::Observed, 900, 900);
+        faults.push(FaultWindow { plane: None, ..observed });
         let planes = summarise(&faults, None);
         let [link, process] = &planes[..] else { panic!("{planes:?}") };
         assert_eq!((link.plane, process.plane), (Plane::Link, Plane::Process));
-        assert_eq!((link.due, link.applied, link.observed, link.without_effect), (200, 200, 200, 0));
+        assert_eq!(
+            (link.due, link.applied, link.observed, link.without_effect),
+            (200, 200, 200, 0)
+        );
         let late = Lateness { count: 200, p50: 1.0, p99: 1.98, max: 2.0 };
         assert_eq!(link.applied_late_ms, Some(late));
         assert_eq!(link.observed_after_ms.unwrap().p50, 6.0);
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_the_end_of_the_run_heals_was_not_due_then() {
-        let faults = [fault("hold", FaultStatus::Observed, 1, 1)];
+        let faults = [fault(Plane::Link, FaultStatus::Observed, 1, 1)];
         assert_eq!(summarise(&faults, Some(2_500_000_000))[0].healed_late_ms, None);
         assert_eq!(summarise(&faults, Some(3_500_000_000))[0].healed_late_ms.unwrap().count, 1);
     }
