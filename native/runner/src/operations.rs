@@ -145,6 +145,32 @@ impl Operations {
         }
     }
 
+    /// Takes workers into use that came back while no operation was performed, in nodes that were started again: until
+    /// every worker is there or has refused, or the deadline has passed.
+    pub fn rejoin(&mut self, deadline: std::time::Instant, stop: &Stop) -> Result<(), RunError> {
+        let mut refused: Vec<String> = Vec::new();
+        loop {
+            while let Ok(event) = self.inbox.try_recv() {
+                match event {
+                    WorkerEvent::Up(link) => self.slots.initialise(&link),
+                    WorkerEvent::Down(link) => {
+                        if self.slots.down(&link) {
+                            self.close_processes(link.name());
+                        }
+                    }
+                    WorkerEvent::Done(..) | WorkerEvent::Echo(..) => {}
+                }
+            }
+            refused.extend(self.take_ready()?);
+            let hoped_for = self.slots.missing().iter().any(|name| !refused.contains(name));
+            let late = std::time::Instant::now() >= deadline;
+            if !hoped_for || late || stop.is_set() {
+                return Ok(());
+            }
+            stop.wait(Duration::from_millis(20));
+        }
+    }
+
     /// Runs the generator until it is done and every operation has completed, until `deadline_ns` of the
     /// run, or until the run should stop; operations that are open then stay open.
     pub fn run(
@@ -210,6 +236,12 @@ impl Operations {
         while let Ok(event) = self.inbox.try_recv() {
             self.take(generator, event);
         }
+        self.take_ready().map(drop)
+    }
+
+    /// Takes initialised workers into use; the names of those that refuse.
+    fn take_ready(&mut self) -> Result<Vec<String>, RunError> {
+        let mut refused = Vec::new();
         for (name, ready) in self.slots.take_ready() {
             if let Err(reason) = ready {
                 // After a restart: the node stays without worker, and its operations fail.
@@ -217,9 +249,17 @@ impl Operations {
                 let value = crate::recorder::map([("reason", value)]);
                 let now_ns = self.recorder.now_ns();
                 self.recorder.observer(now_ns, "worker-refused", Some(&name), value)?;
+                refused.push(name);
             }
         }
-        Ok(())
+        Ok(refused)
+    }
+
+    /// What the processes of a worker had open is gone with it.
+    fn close_processes(&mut self, worker: &str) {
+        for thread in self.slots.threads_of(worker, self.threads.len()) {
+            self.threads[thread as usize].opened = None;
+        }
     }
 
     fn take(&mut self, generator: &mut Interpreter, event: WorkerEvent) {
@@ -305,8 +345,8 @@ impl Operations {
     /// Every operation that a lost worker has not answered may have happened.
     fn lost(&mut self, generator: &mut Interpreter, link: &Link) {
         let now_ns = self.recorder.now_ns();
+        self.close_processes(link.name());
         for thread in self.slots.threads_of(link.name(), self.threads.len()) {
-            self.threads[thread as usize].opened = None;
             if let Some(flight) = self.threads[thread as usize].flight.take() {
                 let done = WireDone {
                     id: flight.id,

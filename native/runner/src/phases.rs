@@ -79,6 +79,7 @@ impl Phases<'_> {
         nemesis: &Nemesis,
         mesh: &Mesh,
         cluster: &Cluster,
+        operations: &mut Operations,
     ) -> Result<(), RunError> {
         let heal = || nemesis.planes.heal_all().map_err(RunError::Internal);
         let revived = self.within("heal", heal)?;
@@ -103,6 +104,7 @@ impl Phases<'_> {
                 ));
             }
             if plan.has_final_operations() {
+                operations.rejoin(deadline, self.stop)?;
                 self.stop.wait_until(deadline);
             }
             Ok(())

@@ -171,7 +171,7 @@ impl Session<'_> {
         };
         let processes = phases.main(&plan, &nemesis, &mut operations)?;
         if !self.stop.is_set() {
-            phases.recover(&plan, &nemesis, &mesh, &cluster)?;
+            phases.recover(&plan, &nemesis, &mesh, &cluster, &mut operations)?;
             phases.finish(&plan, &mut operations, &processes)?;
         }
         if !self.stop.is_set() {
