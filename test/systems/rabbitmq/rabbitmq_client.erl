@@ -37,6 +37,8 @@ setup(Node, #{nodes := Nodes} = Context) ->
     [{_, First} | _] = Nodes,
     {_, Last} = lists:last(Nodes),
     ok = await_running(Node),
+    %% What runs there on our behalf logs there.
+    true = group_leader(erpc:call(Node, erlang, whereis, [user]), self()),
     IsMember = lists:member(First, erpc:call(Node, rabbit_nodes, all, [])),
     IsMember orelse join(Node, First),
     case Node =:= Last andalso not IsMember orelse length(Nodes) =:= 1 of
@@ -288,7 +290,7 @@ call(Channel, Method) ->
     {Caller, Monitor} = spawn_monitor(fun() -> exit({answer, amqp_channel:call(Channel, Method)}) end),
     receive
         {'DOWN', Monitor, process, Caller, {answer, Answer}} -> Answer;
-        {'DOWN', Monitor, process, Caller, Reason} -> exit(Reason)
+        {'DOWN', Monitor, process, Caller, Reason} -> exit(brief(Reason))
     after ?CALL_MS ->
         exit(Caller, kill),
         exit({timeout, element(1, Method)})
@@ -317,7 +319,14 @@ wait_until(Condition, LeftMs, Otherwise) ->
         false -> timer:sleep(100), wait_until(Condition, LeftMs - 100, Otherwise)
     end.
 
-%% Reasons of exits carry whole states of channels.
+%% Why a call ended, without whom it called: the same for the same cause. That nobody was there to be called stays as
+%% it is, since it proves that nothing was sent.
+brief({noproc, {gen_server, call, _}} = Reason) -> Reason;
+brief({Reason, {gen_server, call, _}}) -> brief(Reason);
+brief({shutdown, {connection_closing, {server_initiated_close, Code, _}}}) -> {closed_by_broker, Code};
+brief({connection_closing, {server_initiated_close, Code, _}}) -> {closed_by_broker, Code};
+brief({Reason, Details}) when is_atom(Reason), not is_atom(Details) -> {Reason, brief(Details)};
+brief(Reason) when is_atom(Reason); is_integer(Reason) -> Reason;
 brief(Reason) -> iolist_to_binary(io_lib:format("~0P", [Reason, 12])).
 
 now_ms() -> erlang:monotonic_time(millisecond).

@@ -44,11 +44,17 @@ defmodule FuzzDist.Membership.RabbitMQ do
     cond do
       node not in call(via, :rabbit_nodes, :all, []) -> join_anew(node, via)
       running?(node) -> Queues.grow(node, via)
-      true -> with :ok <- start(node), do: Queues.grow(node, via)
+      true -> start_and_grow(node, via)
     end
   end
 
+  defp start_and_grow(node, via) do
+    log_on(node)
+    with :ok <- start(node), do: Queues.grow(node, via)
+  end
+
   defp join_anew(node, via) do
+    log_on(node)
     stop(node, @change_ms)
 
     with :ok <- Queues.shrink(node, via) |> certain(),
@@ -69,6 +75,8 @@ defmodule FuzzDist.Membership.RabbitMQ do
 
   @impl true
   def leave(node, via) do
+    log_on(node)
+
     with :ok <- Queues.shrink(node, via) do
       stop(node, @change_ms)
       forget_cluster_node(node, via)
@@ -79,6 +87,7 @@ defmodule FuzzDist.Membership.RabbitMQ do
   def forget(node, via) do
     # One that is down, or does not answer, is removed as well.
     try do
+      log_on(node)
       stop(node, @call_ms)
     catch
       _kind, _reason -> :ok
@@ -93,6 +102,10 @@ defmodule FuzzDist.Membership.RabbitMQ do
   catch
     :throw, {:error, reason} -> {:unknown, reason}
   end
+
+  # What runs there on our behalf logs there: a callback has a process of its own.
+  defp log_on(node),
+    do: Process.group_leader(self(), call(node, :erlang, :whereis, [:user], @call_ms))
 
   defp running?(node), do: call(node, :rabbit, :is_running, [], @call_ms)
 

@@ -137,13 +137,12 @@ impl Shared {
                 let operation = possible.into_iter().next();
                 operation.map(|operation| (machine.begin(operation.clone()), operation))
             };
-            match begun {
-                Some((id, operation)) => self.perform(id, &operation),
-                None => {
-                    let machine = lock(&self.machine);
-                    drop(self.changed.wait_timeout(machine, VIEW_EVERY));
-                }
+            if let Some((id, operation)) = begun {
+                self.perform(id, &operation);
             }
+            // Also after a join: one that was refused at once would be asked for again at once.
+            let machine = lock(&self.machine);
+            drop(self.changed.wait_timeout(machine, VIEW_EVERY));
         }
     }
 }
