@@ -195,6 +195,9 @@ apply_fault('stall-schedulers', #{until_ns := UntilNs}, Tell) ->
 apply_fault('dirty-block', _, _) ->
     Kinds = [{dirty_cpu, erlang:system_info(dirty_cpu_schedulers_online)},
              {dirty_io, erlang:system_info(dirty_io_schedulers)}],
+    %% What this fault runs, and tells of itself, is loaded before: files are read by the schedulers that it blocks.
+    {module, _} = code:ensure_loaded(erts_debug),
+    _ = [text(Word) || Word <- [dirty_cpu, 0]],
     _ = [spawn_link(fun() -> keep_busy(Kind) end)
          || {Kind, Schedulers} <- Kinds, _ <- lists:seq(1, Schedulers * ?DIRTY_QUEUE)],
     Lease = self(),
