@@ -309,7 +309,7 @@ impl PlaneFault for VmFault {
             wrong.extend(process.objection().map(|problem| ("process", problem)));
         }
         let no_atom = |key, text: &String| match text.chars().count() {
-            0 => Some((key, "is empty".to_owned())),
+            0 => Some((key, "is empty: give it a name".to_owned())),
             1..=ATOM_CHARS_MAX => None,
             _ => {
                 Some((key, format!("is longer than an atom: at most {ATOM_CHARS_MAX} characters")))
@@ -320,7 +320,10 @@ impl PlaneFault for VmFault {
             VmFault::SetCookie { cookie } => wrong.extend(no_atom("cookie", cookie)),
             VmFault::LoadModule { module, file } => {
                 wrong.extend(no_atom("module", module));
-                wrong.extend(file.is_empty().then(|| ("file", "is empty".to_owned())));
+                wrong.extend(
+                    file.is_empty()
+                        .then(|| ("file", "is empty: name a compiled module (.beam)".to_owned())),
+                );
             }
             VmFault::Flood { messages_per_s: 0, .. } => {
                 wrong.push(("messages_per_s", "0 messages are no flood".into()));
