@@ -26,7 +26,7 @@ pub use kind::{
 };
 pub use link::{Distribution, LinkFault, OPERATIONS};
 pub use membership::MembershipFault;
-pub use net::NetFault;
+pub use net::{Direction, NetFault};
 pub use process::ProcessFault;
 pub use reaction::{After, Event, PartOf, Pattern};
 pub use schedule::{

@@ -11,6 +11,7 @@ mod emit;
 mod error;
 pub mod keys;
 mod load;
+mod network;
 mod packages;
 pub mod suggest;
 mod validate;
@@ -23,6 +24,7 @@ pub use boundaries::{MINED, MINED_PREFIX, UserBoundaries};
 pub use emit::to_toml;
 pub use error::{Problem, SpecError};
 pub use load::{LoadedSpec, load, load_profile, parse, parse_unvalidated};
+pub use network::Network;
 pub use packages::{NO_FAULTS, words as package_words};
 pub use validate::{CONCURRENCY_MAX, NODES_MAX, validate};
 
@@ -166,6 +168,8 @@ pub struct ClusterSpec {
     pub command: Vec<String>,
     /// Further environment; the same replacements.
     pub env: BTreeMap<String, String>,
+    /// How nodes reach each other.
+    pub network: Network,
     /// How the node gets its name and cookie.
     pub naming: Naming,
     /// The cookie; drawn when absent.
@@ -195,6 +199,7 @@ impl Default for ClusterSpec {
         ClusterSpec {
             command: vec!["erl".into(), "-noinput".into()],
             env: BTreeMap::new(),
+            network: Network::Loopback,
             naming: Naming::Flags,
             cookie: None,
             net_ticktime_s: 60,

@@ -1,34 +1,52 @@
 //! Nodes in network namespaces of a run's own, joined by a bridge: what the kernel makes of lost packets.
 //!
 //! Each node has a namespace with an address of its own on a bridge, on which the host has one too, so that
-//! agents reach the core. Packets are dropped by rules of one table of our own in the `bridge` family, by
-//! directed pair of addresses and, if asked, by port; the whole table is replaced in one transaction, and
-//! nothing else of the firewall is touched. How often a rule matched shows its effect.
+//! agents reach the core. Packets are dropped, answered with a reset or sent through queues by rules of tables of our
+//! own ([`rules`]), by directed pair of addresses and, if asked, by port; the tables are replaced in one transaction,
+//! and nothing else of the firewall is touched. Queues ([`shaping`]) hang at the cables. How often a rule matched and
+//! what a queue did shows the effect; packets that pass again show the heal.
 //!
 //! This is the reference for the link plane, which holds bytes and heals at once: here TCP sends again what was
 //! lost after 200 ms, then after twice that and so on, so a cut lasts longer than was asked, by up to its own
 //! length.
 //!
 //! Everything is named after the run ([`Names`]), so that what removes it is known before anything is there:
-//! the guard gets [`Names::removal`] first and runs it at every end of the run.
+//! the guard gets [`Names::removal`] first and runs it at every end of the run. Queues go with their cables.
 //!
-//! Limits: Linux and root, with `ip` and `nft`. A host whose firewall forwards no bridged packets
-//! (`net.bridge.bridge-nf-call-iptables` with a policy of drop) cuts all links.
+//! Limits: Linux and root, with `ip`, `nft` and, for queues, `tc` ([`probe()`] tries). IPv4 only. A host whose
+//! firewall forwards no bridged packets (`net.bridge.bridge-nf-call-iptables` with a policy of drop) cuts all links.
 
+mod command;
+mod probe;
 mod rules;
+mod shaping;
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::hash::{BuildHasher, Hasher};
 use std::net::Ipv4Addr;
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use fuzz_dist_core::clock::monotonic_ns;
 use fuzz_dist_core::fault::Link;
 use fuzz_dist_core::sync::lock;
 
-use rules::{Rule, Rules};
+pub use command::missing;
+use command::{run, words};
+pub use probe::{Probe, probe, unavailable};
+pub use rules::Ports;
+use rules::{Counted, End, Rule, Rules, Verdict};
+use shaping::Shaper;
+pub use shaping::{Emulation, Queue, Shape};
+
+/// The most namespaces of a run: the host's own address is the last one.
+pub const MEMBERS_MAX: usize = 253;
+
+/// How old what was read of the kernel may be when it is given again: many ask at the same time.
+const FRESH: Duration = Duration::from_millis(30);
+
+/// How often a network is drawn again that another run has drawn too.
+const DRAWS_MAX: usize = 100;
 
 /// Why the kernel's network could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -47,22 +65,9 @@ pub enum NetError {
     /// A node that has no namespace.
     #[error("{0} has no network namespace")]
     UnknownNode(String),
-}
-
-/// Why nothing of this can be had here; `None` when it can. Changes nothing.
-pub fn unavailable() -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("needs root: network namespaces are made with `ip netns`".into());
-    }
-    let missing = [("ip", "iproute2"), ("nft", "nftables")].into_iter().find(|(program, _)| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        !std::env::split_paths(&path).any(|folder| folder.join(program).exists())
-    });
-    if let Some((program, package)) = missing {
-        return Some(format!("`{program}` is not in PATH; the Debian package {package} has it"));
-    }
-    let namespaces = Path::new("/proc/self/ns/net").exists();
-    (!namespaces).then(|| "this kernel has no network namespaces".into())
+    /// More than a network has addresses for.
+    #[error("{0} nodes and client VMs: one network has addresses for {MEMBERS_MAX}")]
+    TooMany(usize),
 }
 
 /// What everything of a run is called.
@@ -76,6 +81,19 @@ impl Names {
     /// For the nodes of a run; `tag` tells runs apart: at most six letters or digits.
     pub fn new(tag: &str, nodes: &[String]) -> Names {
         Names { tag: tag.chars().take(6).collect(), nodes: nodes.to_vec() }
+    }
+
+    /// With a tag that no other run on this machine has: the id of this process, and a letter that makes it unlike that
+    /// of a process before it.
+    pub fn of_this_process(nodes: &[String]) -> Names {
+        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let mut rest = u64::from(std::process::id()) * 36 + random() % 36;
+        let mut tag = String::new();
+        while rest > 0 {
+            tag.push(char::from(DIGITS[(rest % 36) as usize]));
+            rest /= 36;
+        }
+        Names::new(&tag, nodes)
     }
 
     fn bridge(&self) -> String {
@@ -104,22 +122,68 @@ impl Names {
             commands.push(words(&format!("ip link delete {}", self.cable(index))));
         }
         commands.push(words(&format!("ip link delete {}", self.bridge())));
-        commands.push(words(&format!("nft delete table bridge {}", self.table())));
+        for family in ["bridge", "netdev"] {
+            commands.push(words(&format!("nft delete table {family} {}", self.table())));
+        }
         commands
     }
 }
 
-fn words(command: &str) -> Vec<String> {
-    command.split_whitespace().map(str::to_owned).collect()
+/// What is done to packets of directed links.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// They are lost.
+    Drop,
+    /// Those of TCP are answered with a reset.
+    Reset,
+    /// They wait in a queue.
+    Shape(Shape),
 }
 
-/// The network of a run.
+/// What a fault has done to a directed link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// Which link.
+    pub link: Link,
+    /// Packets that its rule has matched.
+    pub packets: u64,
+    /// What its queue has done; that of the emulator is shared by links with the same end.
+    pub queue: Option<Queue>,
+}
+
+/// The network of a run. All methods may be called from any thread.
 #[derive(Debug)]
 pub struct Network {
     names: Names,
     host: Ipv4Addr,
-    addresses: BTreeMap<String, Ipv4Addr>,
-    rules: Mutex<Rules>,
+    ends: BTreeMap<String, End>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    rules: Rules,
+    shaper: Shaper,
+    counted: Option<(Instant, Arc<Counted>)>,
+}
+
+impl State {
+    /// What the rules have counted, at most [`FRESH`] ago.
+    fn counted(&mut self) -> Result<Arc<Counted>, NetError> {
+        if let Some((at, counted)) = &self.counted
+            && at.elapsed() < FRESH
+        {
+            return Ok(Arc::clone(counted));
+        }
+        let counted = Arc::new(self.rules.read()?);
+        self.counted = Some((Instant::now(), Arc::clone(&counted)));
+        Ok(counted)
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Vec<Rule>)) -> Result<(), NetError> {
+        self.counted = None;
+        self.rules.change(change)
+    }
 }
 
 impl Network {
@@ -128,29 +192,29 @@ impl Network {
     /// # Errors
     /// A command that failed; what was made before is left to the guard.
     pub fn create(names: Names) -> Result<Network, NetError> {
-        let prefix = free_network()?;
-        let [a, b, c, _] = prefix.octets();
-        let at = |number: usize| Ipv4Addr::new(a, b, c, number as u8);
-        let (bridge, host) = (names.bridge(), at(254));
+        if names.nodes.len() > MEMBERS_MAX {
+            return Err(NetError::TooMany(names.nodes.len()));
+        }
+        let bridge = names.bridge();
         run(&format!("ip link add {bridge} type bridge"))?;
-        run(&format!("ip address add {host}/24 dev {bridge}"))?;
+        let prefix = take_network(&bridge)?;
         run(&format!("ip link set {bridge} up"))?;
-        let mut addresses = BTreeMap::new();
+        let mut ends = BTreeMap::new();
         for (index, node) in names.nodes.iter().enumerate() {
             let (namespace, cable) = (names.namespace(node), names.cable(index));
-            let address = at(index + 1);
+            let address = prefix.address(index + 1);
             run(&format!("ip netns add {namespace}"))?;
             run(&format!("ip link add {cable} type veth peer name eth0 netns {namespace}"))?;
             run(&format!("ip link set {cable} master {bridge} up"))?;
             run(&format!("ip -n {namespace} address add {address}/24 dev eth0"))?;
             run(&format!("ip -n {namespace} link set eth0 up"))?;
             run(&format!("ip -n {namespace} link set lo up"))?;
-            addresses.insert(node.clone(), address);
+            ends.insert(node.clone(), End { address, cable });
         }
-        let rules = Mutex::new(Rules::new(names.table()));
-        let network = Network { names, host, addresses, rules };
-        lock(&network.rules).put_in_force()?;
-        Ok(network)
+        let mut rules = Rules::new(names.table());
+        rules.put_in_force()?;
+        let state = State { rules, shaper: Shaper::default(), counted: None };
+        Ok(Network { names, host: prefix.host(), ends, state: Mutex::new(state) })
     }
 
     /// The host's address, where nodes reach the core.
@@ -163,7 +227,11 @@ impl Network {
     /// # Errors
     /// An unknown node.
     pub fn address(&self, node: &str) -> Result<Ipv4Addr, NetError> {
-        self.addresses.get(node).copied().ok_or_else(|| NetError::UnknownNode(node.to_owned()))
+        self.end(node).map(|end| end.address)
+    }
+
+    fn end(&self, node: &str) -> Result<&End, NetError> {
+        self.ends.get(node).ok_or_else(|| NetError::UnknownNode(node.to_owned()))
     }
 
     /// What has to stand before a command to run it where a node is.
@@ -171,94 +239,209 @@ impl Network {
         words(&format!("ip netns exec {}", self.names.namespace(node)))
     }
 
-    /// Drops packets of directed links from now on: all, or those of a TCP port of either end. Returns
-    /// `CLOCK_MONOTONIC` at which the rules were in force.
+    /// Does something to packets of directed links from now on: all, or those of a TCP port. Returns
+    /// `CLOCK_MONOTONIC` at which it was in force. Of several queues for a link the latest counts.
     ///
     /// # Errors
-    /// An unknown node, or rules that the kernel refuses; then nothing was changed.
-    pub fn drop_packets(
+    /// An unknown node, or what the kernel refuses; then nothing was changed.
+    pub fn apply(
         &self,
         fault: u32,
         links: &[Link],
-        port: Option<u16>,
+        ports: Option<Ports>,
+        action: &Action,
     ) -> Result<u64, NetError> {
-        let mut added = Vec::new();
+        let mut ends = Vec::new();
         for link in links {
-            let (from, to) = (self.address(&link.from)?, self.address(&link.to)?);
-            added.push(Rule { fault, link: link.clone(), from, to, port, packets_before: 0 });
+            ends.push((link, self.end(&link.from)?, self.end(&link.to)?));
         }
-        lock(&self.rules).change(|rules| rules.extend(added))?;
-        Ok(monotonic_ns())
+        let mut state = lock(&self.state);
+        let verdicts: Vec<Verdict> = match action {
+            Action::Drop => vec![Verdict::Drop; links.len()],
+            Action::Reset => vec![Verdict::Reset; links.len()],
+            Action::Shape(shape) => {
+                let cables: Vec<&str> = ends.iter().map(|(.., to)| to.cable.as_str()).collect();
+                queues(&mut state.shaper, fault, &cables, shape)?
+            }
+        };
+        let added: Vec<Rule> = ends
+            .into_iter()
+            .zip(verdicts)
+            .map(|((link, from, to), verdict)| Rule {
+                fault,
+                link: link.clone(),
+                from: from.clone(),
+                to: to.clone(),
+                ports,
+                verdict,
+                packets_before: 0,
+            })
+            .collect();
+        let done = state.change(|rules| rules.extend(added));
+        if done.is_err() {
+            state.shaper.heal(|of| of == fault)?;
+            state.shaper.collect()?;
+        }
+        done.map(|()| monotonic_ns())
     }
 
-    /// Ends a fault; nothing happens if it is not active.
+    /// Ends a fault; nothing happens if it is not active. What waits in its queues leaves them.
     ///
     /// # Errors
-    /// Rules that the kernel refuses.
+    /// What the kernel refuses.
     pub fn heal(&self, fault: u32) -> Result<u64, NetError> {
-        lock(&self.rules).change(|rules| rules.retain(|rule| rule.fault != fault))?;
-        Ok(monotonic_ns())
+        let mut state = lock(&self.state);
+        state.change(|rules| rules.retain(|rule| rule.fault != fault))?;
+        let healed_ns = monotonic_ns();
+        if state.shaper.has(fault) {
+            state.shaper.heal(|of| of == fault)?;
+        }
+        Ok(healed_ns)
     }
 
-    /// Ends all faults.
+    /// Ends all faults, and removes all queues.
     ///
     /// # Errors
     /// As [`Network::heal`].
     pub fn heal_all(&self) -> Result<u64, NetError> {
-        lock(&self.rules).change(Vec::clear)?;
-        Ok(monotonic_ns())
+        let mut state = lock(&self.state);
+        if !state.rules.is_empty() {
+            state.change(Vec::clear)?;
+        }
+        let healed_ns = monotonic_ns();
+        state.shaper.clear();
+        Ok(healed_ns)
     }
 
-    /// How many packets a fault has dropped on each of its links.
+    /// What a fault has done to each of its links.
     ///
     /// # Errors
-    /// A table that cannot be read.
-    pub fn dropped(&self, fault: u32) -> Result<Vec<(Link, u64)>, NetError> {
-        lock(&self.rules).dropped(fault)
+    /// What cannot be read of the kernel.
+    pub fn effects(&self, fault: u32) -> Result<Vec<Effect>, NetError> {
+        let mut state = lock(&self.state);
+        let counted = state.counted()?;
+        let queues = if state.shaper.has(fault) { state.shaper.read()? } else { BTreeMap::new() };
+        let matched = state.rules.matched(fault, &counted);
+        let effect = |(link, packets, queue): (Link, u64, Option<(String, u16)>)| Effect {
+            link,
+            packets,
+            queue: queue.and_then(|queue| queues.get(&queue).copied()),
+        };
+        Ok(matched.into_iter().map(effect).collect())
+    }
+
+    /// How many packets have passed each of these links since a fault first touched it, and whether one still
+    /// does. Removes queues that have run empty.
+    ///
+    /// # Errors
+    /// What cannot be read of the kernel.
+    pub fn passed(
+        &self,
+        links: &[Link],
+        ports: Option<Ports>,
+    ) -> Result<Vec<(u64, bool)>, NetError> {
+        let mut state = lock(&self.state);
+        state.shaper.collect()?;
+        let counted = state.counted()?;
+        let rules = &state.rules;
+        let of = |link| (rules.passed(link, ports, &counted), rules.touches(link));
+        Ok(links.iter().map(of).collect())
     }
 }
 
-/// The first network of our range that the machine knows no route to.
-fn free_network() -> Result<Ipv4Addr, NetError> {
-    let routes = run("ip -4 route show table all")?;
-    let start = std::process::id() % (50 * 256);
-    let candidates = (0..50 * 256).map(|offset| (start + offset) % (50 * 256));
-    let network = |number: u32| Ipv4Addr::new(10, 200 + (number / 256) as u8, number as u8, 0);
-    candidates
-        .map(network)
-        .find(|network| {
-            let [a, b, c, _] = network.octets();
-            !routes.contains(&format!("{a}.{b}.{c}."))
-        })
-        .ok_or(NetError::NoNetwork)
-}
-
-/// Runs a command; what it wrote.
-fn run(command: &str) -> Result<String, NetError> {
-    run_with(command, "")
-}
-
-/// Runs a command that reads `input`; what it wrote.
-fn run_with(command: &str, input: &str) -> Result<String, NetError> {
-    let failed = |reason: String| NetError::Command { command: command.to_owned(), reason };
-    let argv = words(command);
-    let Some((program, arguments)) = argv.split_first() else { return Ok(String::new()) };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    if let Some(mut pipe) = child.stdin.take() {
-        // A command that does not read says why by its status.
-        let _ = pipe.write_all(input.as_bytes());
+/// Queues for packets that end at these cables: for a rate one each, for the emulator one a cable.
+fn queues(
+    shaper: &mut Shaper,
+    fault: u32,
+    cables: &[&str],
+    shape: &Shape,
+) -> Result<Vec<Verdict>, NetError> {
+    let mut distinct = cables.to_vec();
+    if matches!(shape, Shape::Emulate(_)) {
+        distinct.sort_unstable();
+        distinct.dedup();
     }
-    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-    if output.status.success() {
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    } else {
-        let said = String::from_utf8_lossy(&output.stderr);
-        Err(failed(format!("{} ({})", said.trim(), output.status)))
+    let minors = shaper.add(fault, &distinct, shape)?;
+    let of = |(index, cable): (usize, &&str)| match shape {
+        Shape::Rate(_) => index,
+        Shape::Emulate(_) => distinct.iter().position(|other| other == cable).unwrap_or_default(),
+    };
+    Ok(cables.iter().enumerate().map(|one| Verdict::Class(minors[of(one)])).collect())
+}
+
+/// A network of 256 addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Prefix(u8, u8);
+
+/// How many there are to choose from: 10.200.0.0/24 to 10.249.255.0/24.
+const PREFIXES: u32 = 50 * 256;
+
+impl Prefix {
+    fn numbered(number: u32) -> Prefix {
+        let number = number % PREFIXES;
+        Prefix(200 + (number / 256) as u8, number as u8)
+    }
+
+    fn address(self, number: usize) -> Ipv4Addr {
+        Ipv4Addr::new(10, self.0, self.1, number as u8)
+    }
+
+    fn host(self) -> Ipv4Addr {
+        self.address(254)
+    }
+
+    /// As `ip` writes the beginning of its addresses.
+    fn text(self) -> String {
+        format!("10.{}.{}.", self.0, self.1)
+    }
+}
+
+/// Gives the bridge an address in a network that is nobody else's. Of two runs that draw the same at the same moment
+/// at least one sees the address of the other after it has set its own, and draws again.
+fn take_network(bridge: &str) -> Result<Prefix, NetError> {
+    for _ in 0..DRAWS_MAX {
+        let routes = run("ip -4 route show table all")?;
+        let start = random() as u32 % PREFIXES;
+        let mut candidates = (0..PREFIXES).map(|offset| Prefix::numbered(start + offset));
+        let prefix = candidates.find(|prefix| !routes.contains(&prefix.text()));
+        let prefix = prefix.ok_or(NetError::NoNetwork)?;
+        let address = format!("{}/24", prefix.host());
+        run(&format!("ip address add {address} dev {bridge}"))?;
+        let others = run("ip -4 -o address show")?;
+        let sharing = others.lines().filter(|line| line.contains(&format!(" {}", prefix.text())));
+        if sharing.count() == 1 {
+            return Ok(prefix);
+        }
+        run(&format!("ip address delete {address} dev {bridge}"))?;
+    }
+    Err(NetError::NoNetwork)
+}
+
+/// From the system's randomness; only tells runs apart.
+fn random() -> u64 {
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_short_enough_and_of_this_process() {
+        let nodes: Vec<String> = (0..MEMBERS_MAX).map(|i| format!("n{i}")).collect();
+        let names = Names::of_this_process(&nodes);
+        assert!((1..=6).contains(&names.tag.len()), "{}", names.tag);
+        assert!(names.cable(MEMBERS_MAX).len() <= 15 && names.bridge().len() <= 15);
+        // A namespace and a cable each, the bridge, a table in each of two families.
+        assert_eq!(names.removal().len(), 2 * MEMBERS_MAX + 3);
+        // The largest process id that Linux gives.
+        assert!((4_194_304_u64 * 36 + 35) < 36_u64.pow(6));
+    }
+
+    #[test]
+    fn networks_are_numbered_and_wrap() {
+        assert_eq!(Prefix::numbered(0).host(), Ipv4Addr::new(10, 200, 0, 254));
+        assert_eq!(Prefix::numbered(PREFIXES - 1).address(1), Ipv4Addr::new(10, 249, 255, 1));
+        assert_eq!(Prefix::numbered(PREFIXES), Prefix::numbered(0));
     }
 }

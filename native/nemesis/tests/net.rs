@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use fuzz_dist_core::fault::LinkFault;
-use fuzz_dist_nemesis::net::{Names, Network, unavailable};
+use fuzz_dist_core::fault::{Direction, LinkFault};
+use fuzz_dist_nemesis::net::{Action, Names, Network, Ports, unavailable};
 
 use support::{Node, TestPlane, both, connected_pair, eventually, link};
 
@@ -117,7 +117,7 @@ impl Cluster for Namespaces {
     }
 
     fn cut(&self, fault: u32) {
-        self.network.drop_packets(fault, &both("a", "b"), None).unwrap();
+        self.network.apply(fault, &both("a", "b"), None, &Action::Drop).unwrap();
     }
 
     fn heal(&self, fault: u32) {
@@ -125,7 +125,7 @@ impl Cluster for Namespaces {
     }
 
     fn is_effective(&self, fault: u32) -> bool {
-        self.network.dropped(fault).unwrap().iter().any(|(_, packets)| *packets > 0)
+        self.network.effects(fault).unwrap().iter().any(|effect| effect.packets > 0)
     }
 }
 
@@ -210,11 +210,14 @@ fn one_direction_and_one_port_are_dropped_alone_and_tables_keep_count() {
     let (namespaces, mut a, mut b) = Namespaces::start();
     let network = &namespaces.network;
     let (name_a, name_b) = (namespaces.name("a"), namespaces.name("b"));
-    let total =
-        |fault| -> u64 { network.dropped(fault).unwrap().iter().map(|(_, packets)| packets).sum() };
+    let total = |fault| -> u64 {
+        network.effects(fault).unwrap().iter().map(|effect| effect.packets).sum()
+    };
+    let dropping = |fault, links: &[_], ports| network.apply(fault, links, ports, &Action::Drop);
 
     // EPMD of b, from a: the connection stays, a new one fails; nothing else is touched.
-    network.drop_packets(1, &[link("a", "b")], Some(EPMD_PORT)).unwrap();
+    let epmd = Some(Ports { port: EPMD_PORT, direction: Direction::Both });
+    dropping(1, &[link("a", "b")], epmd).unwrap();
     let call = format!("erpc:call('{name_b}', erlang, node, [], 20000)");
     assert_eq!(a.eval(&call), format!("'{name_b}'"));
     a.eval(&format!("erlang:disconnect_node('{name_b}')"));
@@ -223,21 +226,21 @@ fn one_direction_and_one_port_are_dropped_alone_and_tables_keep_count() {
     let counted = total(1);
     assert!(counted > 0);
     // Another fault replaces the table, and nothing is forgotten.
-    network.drop_packets(2, &[link("b", "a")], None).unwrap();
-    assert!(total(1) >= counted && network.dropped(2).unwrap().len() == 1);
+    dropping(2, &[link("b", "a")], None).unwrap();
+    assert!(total(1) >= counted && network.effects(2).unwrap().len() == 1);
     network.heal(1).unwrap();
-    assert!(network.dropped(1).unwrap().is_empty());
+    assert!(network.effects(1).unwrap().is_empty());
     network.heal(2).unwrap();
     a.connect(&name_b);
 
     // One way: whoever hears nothing notices; the other learns nothing by itself, since what tells it is lost.
     a.clear();
     b.clear();
-    network.drop_packets(3, &[link("a", "b")], None).unwrap();
+    dropping(3, &[link("a", "b")], None).unwrap();
     assert_eq!(b.nodedown_reason(&name_a), "net_tick_timeout");
     network.heal_all().unwrap();
     a.connect(&name_b);
-    let nowhere = network.drop_packets(4, &[link("a", "z")], None).unwrap_err().to_string();
+    let nowhere = dropping(4, &[link("a", "z")], None).unwrap_err().to_string();
     assert!(nowhere.contains("z has no network namespace"), "{nowhere}");
     let tag = namespaces.tag.clone();
     drop((a, b));

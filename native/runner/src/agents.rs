@@ -9,7 +9,7 @@ mod link;
 pub mod message;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -126,12 +126,23 @@ impl Agents {
         workers: Sender<WorkerEvent>,
         nodes: Sender<NodeEvent>,
     ) -> std::io::Result<Agents> {
+        Agents::start_at(Ipv4Addr::LOCALHOST, token, run_id, workers, nodes)
+    }
+
+    /// As [`Agents::start`], at another address of this machine. Nobody gets in without the token of the run.
+    pub fn start_at(
+        host: Ipv4Addr,
+        token: &str,
+        run_id: &str,
+        workers: Sender<WorkerEvent>,
+        nodes: Sender<NodeEvent>,
+    ) -> std::io::Result<Agents> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("agents")
             .enable_all()
             .build()?;
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", 0)))?;
+        let listener = runtime.block_on(TcpListener::bind((host, 0)))?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             token: token.to_owned(),

@@ -2,7 +2,8 @@
 //!
 //! Every VM is a child of the guard and has its own name (`<short>@127.0.0.1`), data and log folder
 //! (`nodes/<short>/{data,log}` in the run), output (`nodes/<short>/output.log`) and EPMD port, which the
-//! plane serves; no EPMD of the machine is used. Client VMs (`c1` …) are hidden nodes that reach
+//! plane serves; no EPMD of the machine is used. In namespaces of the run's own ([`namespaces`]) each has an address and
+//! an EPMD of its own instead. Client VMs (`c1` …) are hidden nodes that reach
 //! all others past the plane, so no fault touches them.
 //!
 //! A node is up when its process lives, and has arrived when its agent has dialled the core. An agent
@@ -16,10 +17,12 @@ pub(crate) mod code_path;
 mod diagnosis;
 mod launch;
 mod lives;
+pub mod namespaces;
 mod placeholders;
 mod watchdog;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -34,6 +37,7 @@ use fuzz_dist_core::sync::lock;
 use fuzz_dist_nemesis::guard::{
     Exit, Guard, GuardError, GuardEvent, Identity, ProcessState, Signal, state,
 };
+use fuzz_dist_nemesis::net::Network;
 use fuzz_dist_nemesis::plane::{PlaneClient, PlaneError};
 
 use crate::agents::{Agents, Link, Role};
@@ -67,6 +71,8 @@ pub struct Parts {
     pub guard: Arc<Guard>,
     /// Serves the EPMD ports and carries every link.
     pub plane: Arc<PlaneClient>,
+    /// The namespaces that VMs live in; on the loopback when absent.
+    pub network: Option<Arc<Network>>,
     /// Where agents dial to.
     pub agents: Arc<Agents>,
     /// Takes `:node-started`, `:node-ready` and `:node-exited`.
@@ -94,6 +100,7 @@ struct Inner {
     clients: Vec<Place>,
     guard: Arc<Guard>,
     plane: Arc<PlaneClient>,
+    network: Option<Arc<Network>>,
     agents: Arc<Agents>,
     recorder: Recorder,
     vms: Mutex<HashMap<String, Vm>>,
@@ -134,9 +141,14 @@ impl Cluster {
     /// As [`Cluster::new`], with our own compiled code in this folder.
     pub fn with_ebin(parts: Parts, ebin: PathBuf) -> Result<Cluster, RunError> {
         let agent_beam = code_path::read_agent(&ebin)?;
-        let (nodes, clients) = places(&parts)?;
-        for place in nodes.iter().chain(&clients) {
-            place.create_folders()?;
+        let (nodes, clients) = match &parts.network {
+            Some(network) => namespaces::places(&parts, network)?,
+            None => places(&parts)?,
+        };
+        let all: Vec<&Place> = nodes.iter().chain(&clients).collect();
+        all.iter().try_for_each(|place| place.create_folders())?;
+        if parts.network.is_some() {
+            namespaces::start_mappers(&parts.guard, &all)?;
         }
         let cookie = parts.spec.cluster.cookie.clone();
         let launcher = Launcher {
@@ -156,6 +168,7 @@ impl Cluster {
             clients,
             guard: parts.guard,
             plane: parts.plane,
+            network: parts.network,
             agents: parts.agents,
             recorder: parts.recorder,
             vms: Mutex::default(),
@@ -180,6 +193,11 @@ impl Cluster {
     /// Short and full names of the nodes.
     pub fn full_names(&self) -> Vec<(String, String)> {
         self.inner.nodes.iter().map(|place| (place.short.clone(), place.full_name())).collect()
+    }
+
+    /// The network that its VMs have to themselves, if they live in namespaces.
+    pub fn network(&self) -> Option<&Arc<Network>> {
+        self.inner.network.as_ref()
     }
 
     /// The cookie of the cluster.
@@ -492,6 +510,9 @@ fn places(parts: &Parts) -> Result<(Vec<Place>, Vec<Place>), RunError> {
         index,
         is_client,
         host: HOST.into(),
+        address: Ipv4Addr::LOCALHOST,
+        around: Vec::new(),
+        hosts: spec.nodes.names().into_iter().map(|node| (node, HOST.to_owned())).collect(),
         cookie: None,
         epmd_port,
         ports: BTreeMap::new(),

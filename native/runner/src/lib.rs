@@ -10,6 +10,7 @@ pub mod clock_offsets;
 pub mod cluster;
 mod core_log;
 pub mod default_nemesis;
+mod epmd;
 pub mod live;
 pub mod live_mining;
 pub mod mesh;

@@ -4,8 +4,7 @@
 //! The node needs nothing of ours: the core visits it as a hidden node, loads `fuzz_dist_trace`, asks, and removes it
 //! again. Nodes of this machine only, since the visit goes to 127.0.0.1.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use fuzz_dist_mining::{Kind, Mined, Site, Wait, config};
 
 use crate::cluster::bootstrap::{Visit, atom};
 use crate::cluster::find_ebin;
+use crate::epmd;
 use crate::request::RunError;
 
 /// The module that traces.
@@ -21,13 +21,6 @@ const MODULE: &str = "fuzz_dist_trace";
 
 /// How long everything but the tracing may take.
 const VISIT_PATIENCE: Duration = Duration::from_secs(20);
-
-/// How long EPMD may take.
-const EPMD_PATIENCE: Duration = Duration::from_secs(3);
-
-/// EPMD's request for the port of a name, and its answer.
-const PORT_PLEASE2_REQ: u8 = 122;
-const PORT2_RESP: u8 = 119;
 
 /// A live node.
 #[derive(Debug, Clone)]
@@ -131,23 +124,12 @@ fn dist_port(node: &LiveNode) -> Result<u16, String> {
             node.epmd_port, node.name
         )
     };
-    let mut stream = TcpStream::connect_timeout(&address, EPMD_PATIENCE).map_err(unreachable)?;
-    stream.set_read_timeout(Some(EPMD_PATIENCE)).map_err(unreachable)?;
-    let length = u16::try_from(short.len() + 1).map_err(|_| "the name is too long".to_owned())?;
-    let mut request = length.to_be_bytes().to_vec();
-    request.push(PORT_PLEASE2_REQ);
-    request.extend(short.bytes());
-    stream.write_all(&request).map_err(unreachable)?;
-    let mut answer = Vec::new();
-    // It closes after its answer.
-    stream.take(1024).read_to_end(&mut answer).map_err(unreachable)?;
-    match answer.as_slice() {
-        [PORT2_RESP, 0, high, low, ..] => Ok(u16::from_be_bytes([*high, *low])),
-        _ => Err(format!(
+    epmd::dist_port(address, short).map_err(unreachable)?.ok_or_else(|| {
+        format!(
             "the EPMD at port {} knows no node {short}; `epmd -names` lists those that it knows",
             node.epmd_port
-        )),
-    }
+        )
+    })
 }
 
 #[cfg(test)]

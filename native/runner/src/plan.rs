@@ -10,6 +10,7 @@ use fuzz_dist_schedule::simulate::draw_from_spec;
 use fuzz_dist_schedule::target::Field;
 use fuzz_dist_schedule::{Env, Expr, Interpreter, Stage, compile, faults, workload};
 
+use crate::cluster::namespaces;
 use crate::live::Live;
 use crate::mined;
 use crate::nemesis::planes;
@@ -51,6 +52,9 @@ pub fn checkers(spec: &Spec) -> Result<Vec<CheckerSpec>, RunError> {
 /// Refuses, before anything is started, what can be known to be wrong without a cluster.
 pub fn check(spec: &Spec, schedule: Option<&FaultSchedule>) -> Result<(), RunError> {
     fuzz_dist_core::spec::validate(spec).map_err(input)?;
+    if let Some(objection) = namespaces::objection(spec) {
+        return Err(RunError::Input(objection));
+    }
     let plan = workload::plan(spec).map_err(input)?;
     for checker in &plan.checkers {
         fuzz_dist_checker::build(checker).map_err(input)?;

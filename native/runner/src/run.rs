@@ -5,6 +5,7 @@
 //! here, and its end kills them.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -22,6 +23,7 @@ use fuzz_dist_nemesis::guard::{Guard, GuardEvent};
 
 use crate::agents::Agents;
 use crate::analysis;
+use crate::cluster::namespaces;
 use crate::core_log::CoreLog;
 use crate::default_nemesis;
 use crate::observer::{Observations, observe};
@@ -137,14 +139,17 @@ fn perform(
     let (worker_sender, worker_inbox) = channel();
     let (node_sender, node_inbox) = channel();
     let token = token();
-    let agents = Agents::start(&token, &files.id(), worker_sender, node_sender)
-        .map(Arc::new)
-        .map_err(|e| RunError::Internal(format!("cannot serve agents: {e}")))?;
     let exe = std::env::current_exe()
         .map_err(|e| RunError::Internal(format!("cannot find my own program: {e}")))?;
     let guard = Guard::start(&exe, &files.id()).map_err(|e| RunError::Internal(e.to_string()))?;
     let guard = Arc::new(guard);
     let watching = watch_guard(&guard, stop);
+    let network = namespaces::create(spec, &guard)?;
+    // On the loopback, or where nodes in namespaces reach it.
+    let host = network.as_ref().map_or(Ipv4Addr::LOCALHOST, |network| network.host());
+    let agents = Agents::start_at(host, &token, &files.id(), worker_sender, node_sender)
+        .map(Arc::new)
+        .map_err(|e| RunError::Internal(format!("cannot serve agents: {e}")))?;
 
     let observations = Observations::default();
     let observer = {
@@ -160,6 +165,7 @@ fn perform(
         stop,
         agents: &agents,
         guard: &guard,
+        network: network.as_ref(),
         observations: &observations,
         token: &token,
         schedule: request.schedule.as_ref(),

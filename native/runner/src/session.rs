@@ -13,6 +13,7 @@ use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::store::RunDir;
 use fuzz_dist_nemesis::guard::{Guard, GuardEvent, SpawnRequest};
+use fuzz_dist_nemesis::net::Network;
 use fuzz_dist_nemesis::plane::{CONTROL_VARIABLE, Options, PlaneClient, TOKEN_VARIABLE};
 
 use crate::agents::{Agents, WorkerEvent};
@@ -52,6 +53,7 @@ pub(crate) struct Session<'a> {
     pub stop: &'a Stop,
     pub agents: &'a Arc<Agents>,
     pub guard: &'a Arc<Guard>,
+    pub network: Option<&'a Arc<Network>>,
     pub observations: &'a Observations,
     pub token: &'a str,
     pub schedule: Option<&'a FaultSchedule>,
@@ -224,6 +226,7 @@ impl Session<'_> {
             planes: planes::used(self.spec, self.schedule),
             guard: Arc::clone(self.guard),
             plane: Arc::clone(plane),
+            network: self.network.cloned(),
             agents: Arc::clone(self.agents),
             recorder: self.recorder.clone(),
             run: self.files.id(),

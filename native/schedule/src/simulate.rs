@@ -92,7 +92,11 @@ pub fn draw_from_spec(
 ) -> Result<FaultSchedule, SimulateError> {
     let boundaries = Boundaries::from_spec(spec, mined)?;
     let field = Field::of(spec);
-    let stage = Stage::of_spec(spec, &boundaries, &field, seed, available);
+    let fitting = |kind: &FaultKind| match spec.cluster.network.objection(kind) {
+        Some(objection) => Availability::Unavailable(objection.into()),
+        None => available(kind),
+    };
+    let stage = Stage::of_spec(spec, &boundaries, &field, seed, &fitting);
     Ok(faults::draw(&spec.nemesis, &stage)?)
 }
 

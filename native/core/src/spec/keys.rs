@@ -4,6 +4,7 @@
 //! unknown keys are compared with (serde cannot: a flattened enum hides them, an untagged one only says
 //! that nothing matched) and what `doc/spec.md` is checked against. Tests compare it with the types.
 
+use super::Network;
 use crate::fault::{Event, FaultKind, Pattern, Plane, Zone};
 
 /// What a key's value looks like.
@@ -179,13 +180,19 @@ pub const CLUSTER: &[Key] = &[
         "command",
         Shape::Texts,
         r#"["erl", "-noinput"]"#,
-        "Program and arguments of a node; a program with a slash is relative to the folder of the spec. Replaced: `{name}` (full node name), `{short}`, `{index}`, `{cookie}`, `{data_dir}`, `{log_dir}`, `{epmd_port}`, `{port:NAME}`, `{peer:NAME:NODE}`.",
+        "Program and arguments of a node; a program with a slash is relative to the folder of the spec. Replaced: `{name}` (full node name), `{short}`, `{index}`, `{cookie}`, `{data_dir}`, `{log_dir}`, `{epmd_port}`, `{host}` (the host part of its name), `{host:NODE}`, `{port:NAME}`, `{peer:NAME:NODE}`.",
     ),
     key(
         "env",
         Shape::TextTable,
         "{}",
         "Further environment of the nodes, with the same replacements.",
+    ),
+    key(
+        "network",
+        Shape::Choice(Network::NAMES),
+        r#""loopback""#,
+        "How nodes reach each other: at 127.0.0.1 through the proxies of the link plane, or in network namespaces of the run's own, joined by a bridge (`namespaces`; Linux as root), for faults of the plane `net`.",
     ),
     key(
         "naming",
@@ -229,7 +236,7 @@ pub const CLUSTER: &[Key] = &[
         "ports",
         Shape::Tables(PORT),
         "[]",
-        "TCP ports of the system that pass through the link plane, so that faults can name them.",
+        "TCP ports of the system, so that faults can name them; on the loopback they pass through the link plane.",
     ),
     key(
         "code_paths",

@@ -335,6 +335,25 @@ fn every_problem_names_line_column_and_key() {
         ),
         (fault("kind = \"netem\"\nloss_percent = 101"), "loss_percent: 101: must be from 0 to 100"),
         (
+            fault("kind = \"net-drop\"\ntcp_port = 65536"),
+            "tcp_port: 65536: TCP ports are 1 to 65535",
+        ),
+        (fault("kind = \"net-drop\"\ntcp_port = -1"), "nemesis.faults[0].tcp_port: "),
+        (fault("kind = \"net-rate\"\nbytes_per_s = -5"), "nemesis.faults[0].bytes_per_s: "),
+        (
+            fault("kind = \"net-reject\"\ntcp_port = 1\ndirection = \"to_port\""),
+            "unknown direction `to_port`; did you mean `to-port`?",
+        ),
+        (fault("kind = \"net-drop\"\ndirection = \"to-port\""), "of which there is none"),
+        (
+            format!("{SMALLEST}[cluster]\nnetwork = \"namespace\""),
+            "t.toml:6:11: cluster.network: unknown network `namespace`; did you mean `namespaces`?",
+        ),
+        (
+            format!("{SMALLEST}[cluster]\nnetwork = \"namespaces\"\n[nemesis]\ncapture = true"),
+            "t.toml:8:11: nemesis.capture: nodes in namespaces",
+        ),
+        (
             fault("kind = \"drop-messages\"\noperations = [\"SENT\"]"),
             "unknown operation `SENT`; did you mean `SEND`?",
         ),

@@ -195,6 +195,15 @@ impl Check {
                 format!("port name {:?} is given twice", port.name)
             });
         }
+        self.require(
+            cluster.network == super::Network::Loopback || !spec.nemesis.capture,
+            "nemesis.capture",
+            || {
+                "nodes in namespaces (cluster.network) reach each other past the link plane, which writes the \
+                 capture: leave one of them out, or run tcpdump on the bridge"
+                    .into()
+            },
+        );
         self.paths("cluster.code_paths", &cluster.code_paths);
     }
 
@@ -406,6 +415,9 @@ impl Check {
 
     fn port(&mut self, key: &str, port: &str, fault: &FaultSpec, spec: &Spec) {
         let kind = fault.kind.name();
+        if matches!(&fault.kind, FaultKind::Net(net) if net.tcp_port().0.is_some()) {
+            self.wrong(key, "`port` and `tcp_port` say the same: leave one of them out");
+        }
         let known: Vec<&str> = spec.cluster.ports.iter().map(|port| port.name.as_str()).collect();
         let ticks = matches!(&fault.kind, FaultKind::Link(link) if link.needs_distribution());
         if fault.kind.info().subject != Subject::Links {

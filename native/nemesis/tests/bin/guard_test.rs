@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use fuzz_dist_core::fault::Link;
 use fuzz_dist_nemesis::guard::{Guard, Signal, SpawnRequest};
-use fuzz_dist_nemesis::net::{Names, Network};
+use fuzz_dist_nemesis::net::{Action, Names, Network};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -53,7 +53,7 @@ fn network(run_id: &str, tag: &str, directory: &Path) -> Result<(), Box<dyn std:
         })?;
     }
     let link = Link { from: "a".into(), to: "b".into() };
-    network.drop_packets(1, &[link], None)?;
+    network.apply(1, &[link], None, &Action::Drop)?;
     println!("{}", guard.pid());
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     guard.end()?;

@@ -11,7 +11,7 @@ use fuzz_dist_nemesis::guard::Identity;
 use super::bootstrap::{AgentArguments, BootstrapError, Visit};
 use super::diagnosis::Output;
 use super::launch::Place;
-use super::{Inner, LOOK_EVERY, beam_of, internal, is_of, lock};
+use super::{Inner, LOOK_EVERY, beam_of, internal, is_of, lock, namespaces};
 use crate::agents::Role;
 use crate::recorder::map;
 use crate::request::RunError;
@@ -91,7 +91,10 @@ impl Inner {
         deadline: Instant,
         progress: &mut Progress,
     ) -> Result<(), RunError> {
-        let registered = self.plane.registered(&place.short).map_err(|e| internal(&e))?;
+        let registered = match &self.network {
+            Some(_) => namespaces::registered(place),
+            None => self.plane.registered(&place.short).map_err(|e| internal(&e))?,
+        };
         let Some(port) = registered else {
             progress.registered = None;
             return Ok(());
@@ -123,7 +126,8 @@ impl Inner {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = left.clamp(LOOK_EVERY, VISIT_TIMEOUT);
         let launcher = &self.launcher;
-        let mut visit = Visit::open(port, &place.full_name(), launcher.cookie_of(place), timeout)?;
+        let (address, cookie) = ((place.address, port).into(), launcher.cookie_of(place));
+        let mut visit = Visit::open_at(address, &place.full_name(), cookie, timeout)?;
         if progress.contains_agent.is_none() {
             let contains = visit.contains_agent()?;
             progress.contains_agent = Some(contains);

@@ -14,7 +14,7 @@
 //! Format: Erlang/OTP, "Distribution Protocol", ERTS User's Guide.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -41,12 +41,12 @@ const PASS_THROUGH: u8 = 112;
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
     /// Nobody listens there.
-    #[error("{node} does not listen at 127.0.0.1:{port}: {reason}")]
+    #[error("{node} does not listen at {address}: {reason}")]
     Absent {
         /// Full name.
         node: String,
         /// Where it was expected.
-        port: u16,
+        address: SocketAddr,
         /// What the connection attempt said.
         reason: io::Error,
     },
@@ -62,12 +62,12 @@ pub enum BootstrapError {
         reason: String,
     },
     /// Somebody else answered.
-    #[error("the node at 127.0.0.1:{port} is {found}, not {node}")]
+    #[error("the node at {address} is {found}, not {node}")]
     OtherNode {
         /// Full name that was wanted.
         node: String,
         /// Where.
-        port: u16,
+        address: SocketAddr,
         /// Full name that answered.
         found: String,
     },
@@ -112,7 +112,7 @@ pub enum BootstrapError {
 /// What the agent is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentArguments {
-    /// `127.0.0.1:PORT` of the core.
+    /// `ADDRESS:PORT` of the core.
     pub core: String,
     /// The token of the run.
     pub token: String,
@@ -188,9 +188,19 @@ pub struct Visit {
 }
 
 impl Visit {
-    /// Connects as a hidden node; everything that follows must end within `timeout`.
+    /// Connects as a hidden node to one at 127.0.0.1; everything that follows must end within `timeout`.
     pub fn open(
         real_dist_port: u16,
+        full_name: &str,
+        cookie: &str,
+        timeout: Duration,
+    ) -> Result<Visit, BootstrapError> {
+        Visit::open_at((Ipv4Addr::LOCALHOST, real_dist_port).into(), full_name, cookie, timeout)
+    }
+
+    /// As [`Visit::open`], to a node with another address.
+    pub fn open_at(
+        address: SocketAddr,
         full_name: &str,
         cookie: &str,
         timeout: Duration,
@@ -198,10 +208,8 @@ impl Visit {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let node = full_name.to_owned();
         let deadline = Instant::now() + timeout;
-        let address = (Ipv4Addr::LOCALHOST, real_dist_port).into();
-        let stream = TcpStream::connect_timeout(&address, timeout).map_err(|reason| {
-            BootstrapError::Absent { node: node.clone(), port: real_dist_port, reason }
-        })?;
+        let stream = TcpStream::connect_timeout(&address, timeout)
+            .map_err(|reason| BootstrapError::Absent { node: node.clone(), address, reason })?;
         let broken = |e: &dyn std::fmt::Display| BootstrapError::Broken {
             node: node.clone(),
             reason: e.to_string(),
@@ -219,7 +227,7 @@ impl Visit {
         let (stream, found) =
             shaken.map_err(|error| handshake_error(&node, timeout, deadline, error))?;
         if found != full_name {
-            return Err(BootstrapError::OtherNode { node, port: real_dist_port, found });
+            return Err(BootstrapError::OtherNode { node, address, found });
         }
         let us = Pid { node: Atom::from(our_name), id: 1, serial: 0, creation: creation.get() };
         Ok(Visit { node, stream, timeout, us, next_reference: 1 })

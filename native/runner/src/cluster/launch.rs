@@ -35,7 +35,7 @@ const CRASH_DUMP_SECONDS: u32 = 2;
 
 /// Below the range from which Linux takes ports for outgoing connections, so that none is taken away
 /// between here and the start of the node.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
+pub(super) const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
 /// Set by the BEAM that may have started us; a node that inherited them would run other code.
 const FOREIGN_VARIABLES: &[&str] = &[
@@ -56,8 +56,14 @@ pub(super) struct Place {
     /// Among the nodes, or among the client VMs, from 1.
     pub index: usize,
     pub is_client: bool,
-    /// The host part of its name; [`HOST`] unless a fault says otherwise.
+    /// The host part of its name: its address unless a fault says otherwise.
     pub host: String,
+    /// Where it listens: 127.0.0.1, or an address of its own in a namespace.
+    pub address: Ipv4Addr,
+    /// What stands before its command: what runs it in its namespace.
+    pub around: Vec<String>,
+    /// The host parts of the nodes, by short name.
+    pub hosts: BTreeMap<String, String>,
     /// Its cookie, if it is not that of the cluster.
     pub cookie: Option<String>,
     /// `nodes/<short>` of the run.
@@ -104,8 +110,10 @@ impl Place {
             ("data_dir", self.data_dir().display().to_string()),
             ("log_dir", self.log_dir().display().to_string()),
             ("epmd_port", self.epmd_port.to_string()),
+            ("host", self.host.clone()),
         ]);
-        Values { words, ports: self.ports.clone(), peers: self.peers.clone() }
+        let (hosts, ports, peers) = (self.hosts.clone(), self.ports.clone(), self.peers.clone());
+        Values { words, hosts, ports, peers }
     }
 }
 
@@ -162,6 +170,7 @@ impl Launcher {
         if !place.is_client {
             self.prepare(place, &mut request)?;
         }
+        request.argv.splice(0..0, place.around.iter().cloned());
         Ok(request)
     }
 
@@ -218,6 +227,9 @@ impl Launcher {
             let variable = format!("FUZZ_DIST_PORT_{name}_{node}").to_ascii_uppercase();
             env.insert(variable, port.to_string());
         }
+        for (node, host) in &place.hosts {
+            env.insert(format!("FUZZ_DIST_HOST_{node}").to_ascii_uppercase(), host.clone());
+        }
         env
     }
 
@@ -250,7 +262,7 @@ impl Launcher {
             ("net_ticktime", net_ticktime_s.to_string()),
             ("net_tickintensity", net_tickintensity.to_string()),
             ("prevent_overlapping_partitions", overlapping.to_string()),
-            ("inet_dist_use_interface", "{127,0,0,1}".to_owned()),
+            ("inet_dist_use_interface", erlang_address(place.address)),
         ];
         for (setting, value) in settings {
             ours.extend(["-kernel".to_owned(), setting.to_owned(), value]);
@@ -304,6 +316,11 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// `{127,0,0,1}`.
+fn erlang_address(address: Ipv4Addr) -> String {
+    format!("{{{}}}", address.octets().map(|octet| octet.to_string()).join(","))
+}
+
 /// As `erl` reads its flag variables: a backslash takes the next character as it is.
 pub(crate) fn quote(flag: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./,{}@:=+".contains(c);
@@ -350,6 +367,9 @@ mod tests {
             index: 1,
             is_client,
             host: HOST.into(),
+            address: Ipv4Addr::LOCALHOST,
+            around: Vec::new(),
+            hosts: BTreeMap::from([("n2".into(), HOST.into())]),
             cookie: None,
             folder: format!("/run/nodes/{short}").into(),
             epmd_port: 4370,
@@ -403,6 +423,23 @@ mod tests {
         assert!(client.env["ERL_ZFLAGS"].contains("-connect_all false"));
         assert!(client.env["ERL_ZFLAGS"].ends_with("-pz /our/ebin"));
         assert!(!client.env.contains_key("RELEASE_NODE"));
+    }
+
+    #[test]
+    fn a_node_in_a_namespace_is_started_there_and_listens_at_its_address() {
+        let launcher = launcher(|spec| {
+            spec.cluster.command = ["app", "{host}", "{host:n2}"].map(Into::into).to_vec();
+        });
+        let address = Ipv4Addr::new(10, 200, 7, 1);
+        let around = ["ip", "netns", "exec", "x"].map(Into::into).to_vec();
+        let hosts = BTreeMap::from([("n2".into(), "10.200.7.2".into())]);
+        let host = address.to_string();
+        let place = Place { host, address, around, hosts, ..place("n1", false) };
+        let request = launcher.request(&place).unwrap();
+        assert_eq!(request.argv.join(" "), "ip netns exec x app 10.200.7.1 10.200.7.2");
+        assert!(request.env["ERL_AFLAGS"].starts_with("-name n1@10.200.7.1 "));
+        assert!(request.env["ERL_ZFLAGS"].contains("inet_dist_use_interface {10,200,7,1}"));
+        assert_eq!(request.env["FUZZ_DIST_HOST_N2"], "10.200.7.2");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 pub struct Values {
     /// `{name}`, `{short}` … by word.
     pub words: BTreeMap<&'static str, String>,
+    /// `{host:NODE}`: the host part of that node's name.
+    pub hosts: BTreeMap<String, String>,
     /// `{port:NAME}`: where this node itself listens.
     pub ports: BTreeMap<String, u16>,
     /// `{peer:NAME:NODE}`: where this VM reaches that port of that node.
@@ -54,6 +56,9 @@ impl Values {
         let parts: Vec<&str> = inside.split(':').collect();
         let port = match parts.as_slice() {
             [word] => return self.words.get(word).cloned().ok_or_else(|| self.unknown(inside)),
+            ["host", node] => {
+                return self.hosts.get(*node).cloned().ok_or_else(|| self.unknown(inside));
+            }
             ["port", name] => self.ports.get(*name),
             ["peer", name, node] => self.peers.get(&((*name).to_owned(), (*node).to_owned())),
             _ => None,
@@ -63,9 +68,10 @@ impl Values {
 
     fn unknown(&self, inside: &str) -> UnknownPlaceholder {
         let words = self.words.keys().map(|word| format!("{{{word}}}"));
+        let hosts = self.hosts.keys().map(|node| format!("{{host:{node}}}"));
         let ports = self.ports.keys().map(|name| format!("{{port:{name}}}"));
         let peers = self.peers.keys().map(|(name, node)| format!("{{peer:{name}:{node}}}"));
-        let known: Vec<String> = words.chain(ports).chain(peers).collect();
+        let known: Vec<String> = words.chain(hosts).chain(ports).chain(peers).collect();
         UnknownPlaceholder { unknown: inside.to_owned(), known: known.join(", ") }
     }
 }
@@ -84,6 +90,7 @@ mod tests {
     fn values() -> Values {
         Values {
             words: BTreeMap::from([("name", "n1@127.0.0.1".into()), ("data_dir", "/d".into())]),
+            hosts: BTreeMap::from([("n2".into(), "10.200.0.2".into())]),
             ports: BTreeMap::from([("amqp".into(), 5672)]),
             peers: BTreeMap::from([(("amqp".into(), "n2".into()), 6001)]),
         }
@@ -94,6 +101,7 @@ mod tests {
         let filled =
             values().fill("-name {name} \"{data_dir}/x\"{port:amqp},{peer:amqp:n2}").unwrap();
         assert_eq!(filled, "-name n1@127.0.0.1 \"/d/x\"5672,6001");
+        assert_eq!(values().fill("{host:n2}").unwrap(), "10.200.0.2");
     }
 
     #[test]

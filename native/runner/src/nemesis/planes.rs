@@ -10,6 +10,7 @@ pub mod clock;
 pub mod disk;
 pub mod link;
 pub mod membership;
+pub mod net;
 pub mod process;
 pub mod shim;
 pub mod vm;
@@ -44,6 +45,7 @@ pub const REGISTERED: &[&Registration] = &[
     &clock::REGISTRATION,
     &disk::REGISTRATION,
     &membership::REGISTRATION,
+    &net::REGISTRATION,
 ];
 
 /// What a plane is to everybody else.
@@ -205,6 +207,9 @@ pub fn registered(plane: Plane) -> Option<&'static Registration> {
 
 /// Whether a fault can be had on this machine and, if it is known, with this spec.
 pub fn availability(kind: &FaultKind, spec: Option<&Spec>) -> Availability {
+    if let Some(objection) = spec.and_then(|spec| spec.cluster.network.objection(kind)) {
+        return Availability::Unavailable(objection.into());
+    }
     match registered(kind.plane()) {
         Some(registration) => (registration.availability)(kind, spec),
         None => Availability::not_built(),

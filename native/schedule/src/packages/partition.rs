@@ -1,6 +1,6 @@
 //! Partitions: links that carry nothing, in every shape, around the net tick and the time-out of operations.
 
-use fuzz_dist_core::fault::{LinkFault, Target};
+use fuzz_dist_core::fault::{LinkFault, NetFault, Target};
 use fuzz_dist_core::seed::Stream;
 use fuzz_dist_core::spec::FaultSpec;
 
@@ -32,5 +32,12 @@ fn faults(cast: &Cast, _stream: &mut Stream) -> Vec<FaultSpec> {
         ..FaultSpec::new(LinkFault::HOLD)
     };
     let short = FaultSpec { boundary: Some("op-timeout".into()), weight: 2, ..cut.clone() };
-    vec![cut, short, one_way]
+    let mut faults = vec![cut, short, one_way];
+    // The same in the kernel, for nodes in namespaces; of the two only those that can be had are drawn.
+    let in_kernel: Vec<FaultSpec> = faults
+        .iter()
+        .map(|fault| FaultSpec { kind: NetFault::DROP.into(), ..fault.clone() })
+        .collect();
+    faults.extend(in_kernel);
+    faults
 }
