@@ -14,6 +14,8 @@ defmodule FuzzDist.Membership.RabbitMQ.Queues do
   @change_ms 10_000
 
   # A queue that has just elected a leader refuses changes of its members until the first entry is committed.
+  @for_now [:cluster_change_not_permitted, :node_not_running]
+  @refused [:last_node, :not_found]
   @tries 20
   @try_every_ms 500
 
@@ -92,18 +94,27 @@ defmodule FuzzDist.Membership.RabbitMQ.Queues do
         retry(fn -> call(via, :rabbit_quorum_queue, function, arguments, @change_ms) end, @tries)
       end
 
-    Enum.find(results, :ok, &(&1 != :ok))
+    case Enum.reject(results, &(&1 == :ok)) do
+      [] -> :ok
+      # Nothing was done to any queue.
+      [first | _] = failed when length(failed) == length(results) -> worst(failed, first)
+      [{_, reason} | _] -> {:unknown, reason}
+    end
   end
+
+  defp worst(failed, first), do: Enum.find(failed, first, &match?({:unknown, _}, &1))
 
   defp retry(change, left) do
     case change.() do
       :ok ->
         :ok
 
-      {:error, reason}
-      when left > 1 and reason in [:cluster_change_not_permitted, :node_not_running] ->
+      {:error, reason} when left > 1 and reason in @for_now ->
         Process.sleep(@try_every_ms)
         retry(change, left - 1)
+
+      {:error, reason} when reason in @for_now or reason in @refused ->
+        {:error, reason}
 
       {:error, reason} ->
         {:unknown, reason}
