@@ -118,10 +118,17 @@ adopt_group_leader() ->
 %% the VM must not outlive the core whatever happens to that process.
 guard(Config, WindowMs) ->
     {Pid, Monitor} = spawn_monitor(fun() -> dial(Config, WindowMs) end),
+    guard(Config, Pid, Monitor).
+
+guard(Config, Pid, Monitor) ->
     receive
         {?MODULE, stop} ->
             exit(Pid, kill),
             receive {'DOWN', Monitor, process, Pid, _} -> ok end;
+        %% Of handlers in this VM, which know our name only.
+        {?MODULE, answer, _} = Answer ->
+            Pid ! Answer,
+            guard(Config, Pid, Monitor);
         {'DOWN', Monitor, process, Pid, normal} ->
             give_up(Config);
         {'DOWN', Monitor, process, Pid, _Reason} ->

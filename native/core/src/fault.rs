@@ -33,6 +33,7 @@ pub use schedule::{
     BoundaryEdges, BoundaryRef, Era, Fault, FaultSchedule, Link, Resolved, Target, Zone,
     package_colour,
 };
+pub(crate) use vm::SELECTOR;
 pub use vm::{RESOLVERS, Selector, VmFault};
 
 /// Why a number is refused that should be a probability.

@@ -103,8 +103,8 @@ pub fn env(application: &str, name: &str, number: i64) -> Option<Site> {
     if key.contains("intensity") || !NAMES.iter().any(|part| key.contains(part)) {
         return None;
     }
-    let seconds = SECONDS.iter().any(|end| key.ends_with(end))
-        || IN_SECONDS.contains(&(application, key));
+    let seconds =
+        SECONDS.iter().any(|end| key.ends_with(end)) || IN_SECONDS.contains(&(application, key));
     let wait = Wait::Ms(if seconds { number.saturating_mul(1000) } else { number });
     Some(Site {
         kind: Kind::Env,
@@ -341,8 +341,11 @@ mod tests {
         assert_eq!(found(text), wanted.map(|(name, ms)| (name.to_owned(), ms)));
         let text = "[{kernel, [{net_setuptime, 7}]}, \"other.config\", {ra, [{segment_max, 5}]},
                      {rabbit, [{heartbeat, 60}]}, {other, [{heartbeat, 60}]}].";
-        let wanted =
-            [("kernel.net_setuptime", 7_000), ("rabbit.heartbeat", 60_000), ("other.heartbeat", 60)];
+        let wanted = [
+            ("kernel.net_setuptime", 7_000),
+            ("rabbit.heartbeat", 60_000),
+            ("other.heartbeat", 60),
+        ];
         assert_eq!(found(text), wanted.map(|(name, ms)| (name.to_owned(), ms)));
     }
 

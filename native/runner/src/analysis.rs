@@ -12,6 +12,7 @@ use fuzz_dist_core::store::RunDir;
 use fuzz_dist_core::{CheckResult, History, Op, Verdict};
 use fuzz_dist_report::RunInfo;
 
+use crate::crashes;
 use crate::default_nemesis;
 use crate::plan;
 use crate::request::{RunError, RunOutcome};
@@ -117,6 +118,10 @@ fn notes(history: &History, interrupted: bool) -> Vec<String> {
         let kinds: BTreeSet<String> = left_out.iter().filter_map(|op| unavailable(op)).collect();
         let kinds: Vec<String> = kinds.into_iter().collect();
         notes.push(format!("{} faults were left out: {}", left_out.len(), kinds.join("; ")));
+    }
+    if !interrupted {
+        // A run that is broken off ends its nodes.
+        notes.extend(crashes::notes(history));
     }
     if completed(history) || interrupted {
         return notes;

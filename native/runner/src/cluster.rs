@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
+use fuzz_dist_core::clock;
 use fuzz_dist_core::fault::Plane;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{Placement, Spec};
@@ -49,6 +50,7 @@ pub(crate) use launch::quote;
 use launch::{HOST, Launcher, Place, free_ports};
 pub use lives::Alias;
 use watchdog::Watchdog;
+pub use watchdog::{RESTARTS_MAX, Rescue};
 
 /// How long a node may take to answer a ping before it counts as not answering.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
@@ -252,7 +254,13 @@ impl Cluster {
     pub fn start(&self, node: &str) -> Result<u64, RunError> {
         let place = self.inner.place(node)?;
         self.inner.await_end(place)?;
+        let starting = lock(&self.inner.watchdog.starting);
+        // The watchdog may have been quicker.
+        if self.inner.vm(node).is_some_and(|vm| !vm.ending && vm.process.is_alive()) {
+            return Ok(clock::monotonic_ns());
+        }
         let monotonic_ns = self.inner.launch(place)?;
+        drop(starting);
         let (inner, place) = (Arc::clone(&self.inner), self.inner.dressed(place));
         let patience = Duration::from_millis(inner.launcher.spec.cluster.ready_timeout_ms);
         std::thread::Builder::new()
@@ -486,16 +494,19 @@ fn watch_exits(events: &Receiver<GuardEvent>, cluster: &Weak<Inner>) {
         }
         lock(&inner.exits).insert(pid, exit);
         if inner.nodes.iter().any(|place| place.short == key) {
+            // By a fault, or by whoever ends the run.
+            let asked = inner.vm(&key).is_some_and(|vm| vm.ending && vm.process.pid == pid);
             let number = |n: Option<i32>| n.map_or(Value::Nil, |n| Value::Int(i64::from(n)));
             let value = map([
                 ("os-pid", Value::Int(i64::from(pid))),
                 ("status", number(exit.status)),
                 ("signal", number(exit.signal)),
+                ("asked", Value::Bool(asked)),
             ]);
             let time_ns = inner.recorder.clock().at_ns(monotonic_ns);
             // A history that cannot be written is reported by the interpreter, which writes to it too.
             let _ = inner.recorder.observer(time_ns, "node-exited", Some(&key), value);
-            watchdog::heed(&inner, &key, pid);
+            watchdog::heed(&inner, &key, pid, exit);
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod analysis;
 pub mod clock_offsets;
 pub mod cluster;
 mod core_log;
+pub mod crashes;
 pub mod default_nemesis;
 mod epmd;
 pub mod live;

@@ -8,6 +8,9 @@
 
 pub mod planes;
 pub mod reaction;
+#[cfg(test)]
+mod tests;
+mod words;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -21,7 +24,7 @@ use fuzz_dist_core::fault::{Event, Fault, FaultSchedule, Resolved, Subject, Targ
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::sync::lock;
-use fuzz_dist_schedule::simulate::{era_value, start_value};
+use fuzz_dist_schedule::simulate::era_value;
 use fuzz_dist_schedule::target::{self, Aim, Field};
 
 use crate::agents::Agents;
@@ -33,7 +36,8 @@ use crate::stop::{Stop, StopReason};
 use crate::telemetry::Telemetry;
 use crate::workers::Workers;
 use planes::{AppliedFault, Order, Planes};
-use reaction::{Happenings, Sources, Waiting};
+use reaction::{Asked, Happenings, Sources, Waiting};
+use words::{describe, era_line, short, summary};
 
 /// How long before a heal the nodes are asked whom they see.
 const SAMPLE_AHEAD_NS: u64 = 150_000_000;
@@ -157,15 +161,15 @@ impl Nemesis {
     /// Runs the schedule; its times count from `main_start_ns` of the run. Returns when every fault has been
     /// healed and none waits any more, or the run should stop and what was active has been healed.
     pub fn run(&self, schedule: &FaultSchedule, main_start_ns: u64) -> Result<(), RunError> {
-        let events = reaction::telemetry_events(schedule);
-        if events.is_empty() {
+        let asked = Asked::by(schedule);
+        if asked.is_empty() {
             return self.run_all(schedule, main_start_ns);
         }
         let nodes = self.spec.nodes.names();
         let listening = Stop::default();
         std::thread::scope(|scope| {
             let (agents, reporter) = (&*self.agents, &*self.reporter);
-            scope.spawn(|| reaction::listen(&events, &nodes, agents, reporter, &listening));
+            scope.spawn(|| reaction::listen(&asked, &nodes, agents, reporter, &listening));
             let outcome = self.run_all(schedule, main_start_ns);
             listening.ask(StopReason::Interrupted("no fault waits any more".into()));
             outcome
@@ -548,105 +552,5 @@ impl Nemesis {
         if let Err(error) = written {
             self.stop.ask(StopReason::Broken(error.to_string()));
         }
-    }
-}
-
-/// The value of a `fault-start` record.
-fn describe(fault: &Fault, resolved: &Resolved) -> Value {
-    start_value(&Fault { resolved: Some(resolved.clone()), ..fault.clone() })
-}
-
-/// For people: whose faults may happen from now on.
-fn era_line(packages: &[String]) -> String {
-    if packages.is_empty() {
-        return "era of rest: no faults".into();
-    }
-    format!("era of {}", packages.join(", "))
-}
-
-/// `hold n1` or `hold ring`, for the status line.
-fn short(fault: &Fault, resolved: &Resolved) -> String {
-    let place = match resolved.nodes.as_slice() {
-        nodes @ ([_] | [_, _]) => nodes.join(","),
-        _ => target::name(&fault.target).to_owned(),
-    };
-    format!("{} {place}", fault.kind.name())
-}
-
-/// `hold halves: n1 | n2 n3, 5600 ms, certainly above net-tick`.
-fn summary(fault: &Fault, resolved: &Resolved) -> String {
-    let mut text = format!("{} {}", fault.kind.name(), target::name(&fault.target));
-    if fault.one_way {
-        text.push_str(" one way");
-    }
-    if let Some(scope) = &fault.scope {
-        text.push_str(&format!(" of {scope}"));
-    }
-    if !resolved.nodes.is_empty() {
-        text.push_str(&format!(" ({})", resolved.nodes.join(" ")));
-    }
-    if let Some(port) = &fault.port {
-        text.push_str(&format!(" port {port}"));
-    }
-    text.push_str(&format!(", {:.0} ms", fault.duration_ns as f64 / 1e6));
-    if let Some(boundary) = &fault.boundary {
-        text.push_str(&format!(", {} {}", boundary.zone.as_str(), boundary.name));
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use fuzz_dist_core::fault::{Era, FaultKind, LinkFault, ProcessFault};
-
-    fn fault(id: u32, kind: impl Into<FaultKind>, start_ms: u64, duration_ms: u64) -> Fault {
-        Fault {
-            id,
-            kind: kind.into(),
-            target: Target::One,
-            scope: None,
-            one_way: false,
-            port: None,
-            package: None,
-            optional: false,
-            after: None,
-            part_of: None,
-            start_ns: start_ms * 1_000_000,
-            duration_ns: duration_ms * 1_000_000,
-            boundary: None,
-            resolved: None,
-        }
-    }
-
-    #[test]
-    fn the_timeline_is_sorted_and_samples_before_the_heal() {
-        let schedule = FaultSchedule {
-            version: 1,
-            seed: 1,
-            nodes: vec!["n1".into()],
-            boundaries: vec![],
-            eras: vec![Era { start_ns: 1_000_000_000, duration_ns: 1, packages: vec![] }],
-            faults: vec![
-                fault(1, LinkFault::HOLD, 1000, 2000),
-                fault(2, ProcessFault::Kill, 500, 1000),
-            ],
-        };
-        let due: Vec<(u64, Action, usize)> = timeline(&schedule);
-        let ms = |ns: u64| ns / 1_000_000;
-        let short: Vec<(u64, Action, usize)> =
-            due.into_iter().map(|(ns, action, i)| (ms(ns), action, i)).collect();
-        assert_eq!(
-            short,
-            vec![
-                (500, Action::Start, 1),
-                (1000, Action::Era, 0),
-                (1000, Action::Start, 0),
-                (1350, Action::Sample, 1),
-                (1500, Action::Heal, 1),
-                (2850, Action::Sample, 0),
-                (3000, Action::Heal, 0),
-            ]
-        );
     }
 }

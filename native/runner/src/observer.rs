@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use fuzz_dist_core::Value;
-use fuzz_dist_core::fault::Link;
+use fuzz_dist_core::fault::{Event, Link};
 use fuzz_dist_core::sync::lock;
 
 use crate::agents::{self, NodeEvent};
@@ -35,12 +35,22 @@ pub struct Sighting {
     pub reason: String,
 }
 
+/// A node told of something that has a name.
+#[derive(Debug)]
+struct Named {
+    time_ns: u64,
+    node: String,
+    event: Event,
+    /// The telemetry event, or the place that was taken.
+    name: String,
+}
+
 /// Sightings so far; shared.
 #[derive(Debug, Clone, Default)]
 pub struct Observations {
     inner: Arc<(Mutex<Vec<Sighting>>, Condvar)>,
-    /// Telemetry that faults wait for: when, in which node, which event.
-    executed: Arc<Mutex<Vec<(u64, String, String)>>>,
+    /// What faults wait for that nodes tell by name: telemetry and elections.
+    named: Arc<Mutex<Vec<Named>>>,
 }
 
 impl Observations {
@@ -75,19 +85,24 @@ impl Observations {
             .collect()
     }
 
-    fn add_executed(&self, time_ns: u64, node: &str, event: &str) {
-        let mut all = lock(&self.executed);
+    fn add_named(&self, named: Named) {
+        let mut all = lock(&self.named);
         if all.len() >= SIGHTINGS_MAX {
             all.drain(..SIGHTINGS_MAX / 2);
         }
-        all.push((time_ns, node.to_owned(), event.to_owned()));
+        all.push(named);
     }
 
-    /// When a node first executed a telemetry event that fits, since then.
-    pub fn executed_since(&self, time_ns: u64, fits: impl Fn(&str, &str) -> bool) -> Option<u64> {
-        let all = lock(&self.executed);
-        let late = all.iter().filter(|(at_ns, node, event)| *at_ns >= time_ns && fits(node, event));
-        late.map(|(at_ns, ..)| *at_ns).min()
+    /// When a node first told of such an event whose node and name fit, since then.
+    pub fn named_since(
+        &self,
+        time_ns: u64,
+        event: Event,
+        fits: impl Fn(&str, &str) -> bool,
+    ) -> Option<u64> {
+        let all = lock(&self.named);
+        let late = all.iter().filter(|named| named.time_ns >= time_ns && named.event == event);
+        late.filter(|named| fits(&named.node, &named.name)).map(|named| named.time_ns).min()
     }
 
     /// Waits for something new, at most so long.
@@ -152,10 +167,9 @@ pub fn observe(inbox: &Receiver<NodeEvent>, recorder: &Recorder, observations: &
                     pairs.push((Value::sym("reason"), reason));
                     observations.add(sighting);
                 } else if let Value::Map(entries) = &detail {
-                    if kind.as_str() == "telemetry"
-                        && let Some(event) = detail.get("event").and_then(Value::as_text)
-                    {
-                        observations.add_executed(time_ns, &node, event);
+                    if let Some((event, name)) = named(kind.as_str(), &detail) {
+                        let (node, name) = (node.clone(), name.to_owned());
+                        observations.add_named(Named { time_ns, node, event, name });
                     }
                     pairs.extend(entries.iter().cloned());
                 }
@@ -165,6 +179,16 @@ pub fn observe(inbox: &Receiver<NodeEvent>, recorder: &Recorder, observations: &
         };
         drop(written);
     }
+}
+
+/// The event that faults may wait for, and its name.
+fn named<'a>(kind: &str, detail: &'a Value) -> Option<(Event, &'a str)> {
+    let (event, key) = match kind {
+        "telemetry" => (Event::Telemetry, "event"),
+        "elected" => (Event::Elected, "place"),
+        _ => return None,
+    };
+    Some((event, detail.get(key)?.as_text()?))
 }
 
 /// Our own hidden connection that loads the agent into a stock node.

@@ -17,7 +17,7 @@ use fuzz_dist_nemesis::net::Network;
 use fuzz_dist_nemesis::plane::{CONTROL_VARIABLE, Options, PlaneClient, TOKEN_VARIABLE};
 
 use crate::agents::{Agents, WorkerEvent};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, RESTARTS_MAX, Rescue};
 use crate::live;
 use crate::mesh::Mesh;
 use crate::nemesis::planes::{self, Planes, Tools};
@@ -116,8 +116,18 @@ impl Session<'_> {
         {
             let (workers, mesh, reporter) =
                 (workers.clone(), mesh.clone(), Arc::clone(self.reporter));
-            cluster.on_restart(Arc::new(move |node| {
-                reporter.line(&format!("{node} had ended by itself and was started again"));
+            cluster.on_rescue(Arc::new(move |node, rescue| {
+                let reason = match rescue {
+                    Rescue::Restarted { reason } => reason,
+                    Rescue::GivenUp { reason } => {
+                        reporter.line(&format!(
+                            "{node} ends by itself again and again ({reason}) and is not started any more after \
+                             {RESTARTS_MAX} restarts in a row: see the end of nodes/{node}/output.log of the run"
+                        ));
+                        return;
+                    }
+                };
+                reporter.line(&format!("{node} had ended by itself ({reason}) and was started again"));
                 mesh.connect();
                 if let Err(reason) = workers.set_up_again(node) {
                     reporter.line(&format!("setup of {node} after its restart: {reason}"));

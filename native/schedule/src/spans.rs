@@ -131,3 +131,69 @@ pub(crate) fn duration(span: &Span, left_ns: u64, stream: &mut Stream) -> u64 {
     };
     draw::between_ns(stream, from, to)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::boundaries::point_edges;
+    use fuzz_dist_core::fault::{LinkFault, ProcessFault};
+    use fuzz_dist_core::seed::Seed;
+    use fuzz_dist_core::spec::Spec;
+
+    /// Of a spec whose code has calls that give up after 700 ms, and timers of 50 ms.
+    fn boundaries() -> Boundaries {
+        let mined =
+            [point_edges("mined-700", 700.0, "a:b/1"), point_edges("mined-50", 50.0, "a:c/1")];
+        Boundaries::from_spec(&Spec::default(), &mined).unwrap()
+    }
+
+    fn names(spans: &[Span]) -> Vec<Option<&str>> {
+        spans.iter().map(|span| span.boundary.as_ref().map(|b| b.name.as_str())).collect()
+    }
+
+    #[test]
+    fn durations_lie_around_the_values_that_were_mined() {
+        let only =
+            FaultSpec { boundary: Some(MINED.into()), ..FaultSpec::new(ProcessFault::Pause) };
+        let spans = spans_of(&only, &boundaries()).unwrap();
+        // Nothing is certainly below 50 ms.
+        let count = |name: &str| names(&spans).iter().filter(|n| **n == Some(name)).count();
+        assert_eq!((spans.len(), count("mined-700"), count("mined-50")), (5, 3, 2));
+        for (index, span) in spans.iter().enumerate() {
+            let boundary = span.boundary.as_ref().unwrap();
+            let value_ms = if boundary.name == "mined-700" { 700.0 } else { 50.0 };
+            for number in 0..200 {
+                let mut stream = Seed(1).stream("fault", (index * 1_000 + number) as u64);
+                let ms = duration(span, u64::MAX, &mut stream) as f64 / NS_PER_MS;
+                let fits = match boundary.zone {
+                    Zone::CertainlyBelow => ms <= value_ms - 100.0,
+                    Zone::Inside => (ms - value_ms).abs() <= 100.0,
+                    Zone::CertainlyAbove => {
+                        (value_ms + 100.0..=2.0 * value_ms + 200.0).contains(&ms)
+                    }
+                };
+                assert!(fits, "{ms} ms is not {} of {}", boundary.zone.as_str(), boundary.name);
+            }
+        }
+    }
+
+    #[test]
+    fn half_of_the_durations_that_name_no_boundary_are_those_of_the_kind() {
+        for kind in [FaultSpec::new(LinkFault::HOLD), FaultSpec::new(ProcessFault::Kill)] {
+            let spans = spans_of(&kind, &boundaries()).unwrap();
+            let mined = spans.iter().filter(|span| span.is_mined()).count();
+            assert!(mined >= 5 && spans.len() - mined >= mined, "{:?}", names(&spans));
+            assert!(spans.len() - mined < mined + 3, "{:?}", names(&spans));
+        }
+        // Who says how long, or around what, has said it, and an instant lasts no time.
+        let fixed = FaultSpec { duration_ms: Some(5), ..FaultSpec::new(LinkFault::HOLD) };
+        let named =
+            FaultSpec { boundary: Some("net-setup".into()), ..FaultSpec::new(LinkFault::HOLD) };
+        for kind in [fixed, named, FaultSpec::new(LinkFault::Rst)] {
+            let spans = spans_of(&kind, &boundaries()).unwrap();
+            assert!(!spans.iter().any(Span::is_mined), "{:?}", names(&spans));
+        }
+    }
+}

@@ -96,6 +96,7 @@ fn known_keys() -> BTreeSet<String> {
         after: Some(After {
             event: Event::Nodedown,
             of: None,
+            process: None,
             seen_by: None,
             delay_ms: 0,
             seen_ns: None,

@@ -15,6 +15,8 @@ mod common;
 
 mod carrier;
 mod clock_and_disk;
+mod crashes;
+mod default_mix;
 mod erlang;
 mod links;
 mod membership;

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Selector;
+
 /// What can be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -22,12 +24,21 @@ pub enum Event {
     FaultHealed,
     /// A node executed a telemetry event.
     Telemetry,
+    /// Another process has taken a place.
+    Elected,
 }
 
 impl Event {
     /// As in specs and schedules.
-    pub const NAMES: &'static [&'static str] =
-        &["nodedown", "nodeup", "fault-applied", "fault-observed", "fault-healed", "telemetry"];
+    pub const NAMES: &'static [&'static str] = &[
+        "nodedown",
+        "nodeup",
+        "fault-applied",
+        "fault-observed",
+        "fault-healed",
+        "telemetry",
+        "elected",
+    ];
 
     /// As in specs and schedules.
     pub const fn as_str(self) -> &'static str {
@@ -38,7 +49,13 @@ impl Event {
             Event::FaultObserved => "fault-observed",
             Event::FaultHealed => "fault-healed",
             Event::Telemetry => "telemetry",
+            Event::Elected => "elected",
         }
+    }
+
+    /// Whether a node notices it.
+    const fn is_seen_by_nodes(self) -> bool {
+        matches!(self, Event::Nodedown | Event::Nodeup | Event::Telemetry | Event::Elected)
     }
 
     /// Whether it is about nodes that come and go.
@@ -57,6 +74,9 @@ pub struct After {
     /// (`my_app.election.won`); any when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<String>,
+    /// The place that another process takes: the name of a leader, what a resolver says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Selector>,
     /// The node that notices; any when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen_by: Option<String>,
@@ -75,6 +95,9 @@ impl After {
         let mut text = format!("{} ms after {}", self.delay_ms, self.event.as_str());
         if let Some(of) = &self.of {
             text.push_str(&format!(" of {of}"));
+        }
+        if let Some(process) = &self.process {
+            text.push_str(&format!(" as {}", process.words()));
         }
         if let Some(node) = &self.seen_by {
             text.push_str(&format!(" seen by {node}"));
@@ -99,15 +122,14 @@ impl After {
         if let Some(problem) = seen_by {
             return Some(("seen_by", problem));
         }
+        if let Some(objection) = self.objection_to_place() {
+            return Some(objection);
+        }
         match (self.event, &self.of) {
-            (event, _)
-                if !event.is_of_nodes() && event != Event::Telemetry && self.seen_by.is_some() =>
-            {
-                Some((
-                    "seen_by",
-                    format!("`{}` is not seen by a node: leave it out", event.as_str()),
-                ))
-            }
+            (event, _) if !event.is_seen_by_nodes() && self.seen_by.is_some() => Some((
+                "seen_by",
+                format!("`{}` is not seen by a node: leave it out", event.as_str()),
+            )),
             (Event::Nodedown | Event::Nodeup, Some(node)) => unknown(node).map(|text| ("of", text)),
             (Event::Telemetry, None) => Some((
                 "of",
@@ -119,11 +141,29 @@ impl After {
                     ("of", format!("{name:?} is no telemetry event: atoms with dots between"))
                 })
             }
+            (Event::Elected, Some(_)) => {
+                Some(("of", "belongs to other events: `process` says which place is taken".into()))
+            }
             (_, Some(kind)) => {
                 super::FaultKind::find(kind, None).err().map(|error| ("of", error.to_string()))
             }
             (_, None) => None,
         }
+    }
+
+    /// Elections are of a place, and nothing else is.
+    fn objection_to_place(&self) -> Option<(&'static str, String)> {
+        let problem = match (self.event, &self.process) {
+            (Event::Elected, None) => Some(
+                "is missing: the place that another process takes, { global = \"leader\" }".into(),
+            ),
+            (Event::Elected, Some(process)) => process.objection(),
+            (_, None) => None,
+            (event, Some(_)) => {
+                Some(format!("belongs to `elected`, not to `{}`: leave it out", event.as_str()))
+            }
+        };
+        problem.map(|problem| ("process", problem))
     }
 }
 
@@ -161,4 +201,39 @@ pub struct PartOf {
     /// From the end (flap) or the start (overlap) of the fault before to the start of this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gap_ns: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objection(event: Event, of: Option<&str>, process: Option<Selector>) -> String {
+        let of = of.map(str::to_owned);
+        let after = After { event, of, process, seen_by: None, delay_ms: 0, seen_ns: None };
+        after
+            .objection(&["n1".into()])
+            .map_or(String::new(), |(key, text)| format!("{key}: {text}"))
+    }
+
+    #[test]
+    fn an_election_is_of_a_place_and_nothing_else_is() {
+        let leader = || Some(Selector::Global("leader".into()));
+        assert_eq!(objection(Event::Elected, None, leader()), "");
+        assert!(
+            objection(Event::Elected, None, None).starts_with("process: is missing: the place")
+        );
+        assert!(objection(Event::Elected, Some("leader"), leader()).starts_with("of: belongs to"));
+        assert!(
+            objection(Event::Nodedown, None, leader())
+                .starts_with("process: belongs to `elected`, not to `nodedown`")
+        );
+        let unknown = Selector::Resolver(vec!["ra-leadr".into(), "q".into()]);
+        assert!(
+            objection(Event::Elected, None, Some(unknown)).contains("did you mean `ra-leader`?")
+        );
+        assert_eq!(
+            Selector::Resolver(vec!["ra-leader".into(), "q".into()]).words(),
+            "resolver ra-leader q"
+        );
+    }
 }

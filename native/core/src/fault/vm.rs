@@ -45,8 +45,22 @@ const MESSAGES_PER_S_MAX: u64 = 10_000_000;
 const MEGABYTES_MAX: u64 = 16_384;
 
 impl Selector {
+    /// `global leader`, `resolver ra-leader my_server`: the way and what it needs.
+    pub fn words(&self) -> String {
+        let (way, parts) = match self {
+            Selector::Registered(name) => ("registered", std::slice::from_ref(name)),
+            Selector::Global(name) => ("global", std::slice::from_ref(name)),
+            Selector::Below(name) => ("below", std::slice::from_ref(name)),
+            Selector::Via(parts) => ("via", parts.as_slice()),
+            Selector::Child(parts) => ("child", parts.as_slice()),
+            Selector::Position(parts) => ("position", parts.as_slice()),
+            Selector::Resolver(parts) => ("resolver", parts.as_slice()),
+        };
+        format!("{way} {}", parts.join(" "))
+    }
+
     /// Its problem, if it cannot mean a process.
-    fn objection(&self) -> Option<String> {
+    pub(super) fn objection(&self) -> Option<String> {
         let pair = |what: &str, parts: &[String]| match parts {
             [first, second] if !first.is_empty() && !second.is_empty() => None,
             _ => Some(format!("must be {what}, two strings")),
@@ -166,7 +180,7 @@ impl VmFault {
 }
 
 /// The ways to choose a process.
-const SELECTOR: &[Key] = &[
+pub(crate) const SELECTOR: &[Key] = &[
     key(
         "registered",
         Shape::Text,

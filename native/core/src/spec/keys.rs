@@ -5,7 +5,7 @@
 //! that nothing matched) and what `doc/spec.md` is checked against. Tests compare it with the types.
 
 use super::Network;
-use crate::fault::{Event, FaultKind, Pattern, Plane, Zone};
+use crate::fault::{Event, FaultKind, Pattern, Plane, SELECTOR, Zone};
 
 /// What a key's value looks like.
 #[derive(Debug, Clone, Copy)]
@@ -418,13 +418,19 @@ pub const AFTER: &[Key] = &[
         "event",
         Shape::Choice(Event::NAMES),
         "required",
-        "What is waited for: `nodedown` or `nodeup`, as a node notices it; `fault-applied`, `fault-observed` or `fault-healed` of another fault; `telemetry`, executed in a node.",
+        "What is waited for: `nodedown` or `nodeup`, as a node notices it; `fault-applied`, `fault-observed` or `fault-healed` of another fault; `telemetry`, executed in a node; `elected`, when another process has taken a place.",
     ),
     key(
         "of",
         Shape::Text,
         "any",
         "The node that comes or goes; the kind of the other fault; the telemetry event, with dots between its atoms.",
+    ),
+    key(
+        "process",
+        Shape::OneOf(SELECTOR),
+        "none",
+        "`elected`: the place, as `process` of a fault names it: `{ global = \"leader\" }`, `{ resolver = [\"ra-leader\", \"my_server\"] }`. Who takes it first has not been elected.",
     ),
     key("seen_by", Shape::Text, "any", "The node that notices, or executes the event."),
     key("delay_ms", Shape::Integer, "0", "How long after the event the fault starts."),

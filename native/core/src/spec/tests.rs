@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::keys::{self, Key, Shape};
 use super::*;
-use crate::fault::{After, Event, FaultKind, LinkFault, Pattern, Plane, Subject};
+use crate::fault::{After, Event, FaultKind, LinkFault, Pattern, Plane, Selector, Subject};
 
 const SMALLEST: &str = "[client]\nmodule = \"M\"\n[workload]\nname = \"register\"\n";
 
@@ -26,7 +26,14 @@ fn fault(kind: impl Into<FaultKind>) -> FaultSpec {
 
 fn after() -> After {
     let text = || Some("n1".to_owned());
-    After { event: Event::Nodedown, of: text(), seen_by: text(), delay_ms: 1, seen_ns: None }
+    After {
+        event: Event::Nodedown,
+        of: text(),
+        process: Some(Selector::Registered("p".into())),
+        seen_by: text(),
+        delay_ms: 1,
+        seen_ns: None,
+    }
 }
 
 /// A spec in which every key has a value.
@@ -504,6 +511,8 @@ fn a_spec_with_everything_is_written_and_read() {
     let mut spec = full();
     spec.nemesis.faults[0].duration_ms = None;
     spec.nemesis.faults[0].pattern = None;
+    // A place belongs to elections, and those have nothing else.
+    spec.nemesis.faults[0].after = Some(After { event: Event::Elected, of: None, ..after() });
     assert_eq!(parse(&to_toml(&spec), "t").map_err(|e| e.to_string()), Ok(spec));
 }
 

@@ -1,18 +1,19 @@
 //! Faults that wait for an event: finds the event, gives them their time, and writes it into the schedule.
 //!
 //! Events come from three places: what nodes noticed ([`Observations`]), what became of other faults ([`Happenings`]), and
-//! telemetry, for which the agents in the nodes attach handlers ([`listen`]). Each occurrence starts at most one of the
+//! what nodes are asked to tell: telemetry, for which the agents attach handlers, and who has a place ([`listen`]). Each occurrence starts at most one of the
 //! faults that wait for the same; the next of them waits from the end of the one before.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fuzz_dist_core::Value;
-use fuzz_dist_core::fault::{After, Event, Fault, FaultSchedule};
+use fuzz_dist_core::fault::{After, Event, Fault, FaultSchedule, Selector};
 use fuzz_dist_core::sync::lock;
 
+use super::planes::vm::{self, wire};
 use crate::agents::{Agents, Link, Role};
 use crate::cluster::find_ebin;
 use crate::observer::Observations;
@@ -26,7 +27,11 @@ const ATTACH_EVERY: Duration = Duration::from_millis(300);
 const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The module that has the handlers.
-const MODULE: &str = "fuzz_dist_trace";
+const TELEMETRY: &str = "fuzz_dist_trace";
+
+/// The module that looks who has a place, and the one that knows how to.
+const HOLDER: &str = "fuzz_dist_holder";
+const SELECTOR: &str = "fuzz_dist_selector";
 
 /// What became of a fault of a kind, and when.
 #[derive(Debug)]
@@ -121,9 +126,17 @@ impl Sources<'_> {
                     .since(from_ns, |s| s.up == up && by(&s.node) && fits(&s.peer));
                 seen.iter().map(|sighting| sighting.time_ns).min()
             }
-            Event::Telemetry => self.observations.executed_since(from_ns, |node, event| {
-                by(node) && of.is_none_or(|wanted| wanted == event)
-            }),
+            Event::Telemetry => {
+                self.observations.named_since(from_ns, after.event, |node, event| {
+                    by(node) && of.is_none_or(|wanted| wanted == event)
+                })
+            }
+            Event::Elected => {
+                let place = after.process.as_ref().map(Selector::words);
+                self.observations.named_since(from_ns, after.event, |node, taken| {
+                    by(node) && place.as_deref() == Some(taken)
+                })
+            }
             Event::FaultApplied | Event::FaultObserved | Event::FaultHealed => {
                 self.happenings.first(from_ns, after.event, of)
             }
@@ -142,20 +155,39 @@ pub(super) fn write(path: &Path, schedule: &FaultSchedule) -> Result<(), RunErro
     std::fs::rename(&fresh, path).map_err(|error| internal(&error))
 }
 
-/// The telemetry events that faults wait for.
-pub(super) fn telemetry_events(schedule: &FaultSchedule) -> Vec<String> {
-    let after = schedule.faults.iter().filter(|fault| fault.is_waiting());
-    let names = after.filter_map(|fault| fault.after.as_ref());
-    let names = names.filter(|after| after.event == Event::Telemetry);
-    let mut names: Vec<String> = names.filter_map(|after| after.of.clone()).collect();
-    names.sort();
-    names.dedup();
-    names
+/// What nodes are to tell, since faults wait for it.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Asked {
+    /// Telemetry events, by name.
+    telemetry: BTreeSet<String>,
+    /// Places that processes take, by their words.
+    places: BTreeMap<String, Selector>,
 }
 
-/// Keeps handlers of these events attached in every node, also in those that are started again, until `over`.
+impl Asked {
+    pub(super) fn by(schedule: &FaultSchedule) -> Asked {
+        let mut asked = Asked::default();
+        let waiting = schedule.faults.iter().filter(|fault| fault.is_waiting());
+        for after in waiting.filter_map(|fault| fault.after.as_ref()) {
+            match (after.event, &after.of, &after.process) {
+                (Event::Telemetry, Some(name), _) => drop(asked.telemetry.insert(name.clone())),
+                (Event::Elected, _, Some(place)) => {
+                    asked.places.insert(place.words(), place.clone());
+                }
+                _ => {}
+            }
+        }
+        asked
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.telemetry.is_empty() && self.places.is_empty()
+    }
+}
+
+/// Keeps every node telling, also those that are started again, until `over`.
 pub(super) fn listen(
-    events: &[String],
+    asked: &Asked,
     nodes: &[String],
     agents: &Agents,
     reporter: &dyn Reporter,
@@ -169,8 +201,13 @@ pub(super) fn listen(
                 continue;
             }
             attached.insert(node, link.os_pid());
-            if let Err(reason) = attach(&link, events) {
-                reporter.line(&format!("telemetry of {node} cannot be listened to: {reason}"));
+            for (what, outcome) in [
+                ("telemetry", attach(&link, &asked.telemetry)),
+                ("elections", watch(&link, &asked.places)),
+            ] {
+                if let Err(reason) = outcome {
+                    reporter.line(&format!("{what} of {node} cannot be listened to: {reason}"));
+                }
             }
         }
         if over.wait(ATTACH_EVERY) {
@@ -179,22 +216,41 @@ pub(super) fn listen(
     }
 }
 
-fn attach(link: &Link, events: &[String]) -> Result<(), String> {
-    let file = find_ebin().map_err(|error| error.to_string())?.join(format!("{MODULE}.beam"));
-    let code = std::fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let name: Vec<Value> = format!("{MODULE}.beam").bytes().map(|b| Value::Int(b.into())).collect();
-    let load = vec![Value::sym(MODULE), Value::list(name), Value::Bytes(Arc::new(code))];
-    call(link, "code", "load_binary", load)?;
+fn load(link: &Link, module: &str) -> Result<(), String> {
+    vm::load(link, module, &find_ebin().map_err(|error| error.to_string())?)
+}
+
+fn agent() -> Value {
+    Value::sym(crate::cluster::bootstrap::AGENT_MODULE)
+}
+
+fn attach(link: &Link, events: &BTreeSet<String>) -> Result<(), String> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    load(link, TELEMETRY)?;
     for event in events {
         let atoms: Vec<Value> = event.split('.').map(Value::sym).collect();
-        let agent = Value::sym(crate::cluster::bootstrap::AGENT_MODULE);
-        let attach = vec![agent, Value::str(event.as_str()), Value::list(atoms)];
-        let answer = call(link, MODULE, "attach", attach)?;
+        let attach = vec![agent(), Value::str(event.as_str()), Value::list(atoms)];
+        let answer = call(link, TELEMETRY, "attach", attach)?;
         // Attached already, by a run of the core before an agent came back.
         let fine = answer.as_text() == Some("ok") || answer.to_string().contains("already_exists");
         if !fine {
             return Err(format!("{event}: {answer}"));
         }
+    }
+    Ok(())
+}
+
+fn watch(link: &Link, places: &BTreeMap<String, Selector>) -> Result<(), String> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    load(link, SELECTOR)?;
+    load(link, HOLDER)?;
+    for (words, place) in places {
+        let watch = vec![agent(), Value::str(words.as_str()), wire::selector(place)];
+        call(link, HOLDER, "watch", watch)?;
     }
     Ok(())
 }
@@ -210,25 +266,47 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
     use super::*;
-    use fuzz_dist_core::fault::{ProcessFault, Target};
+    use crate::nemesis::tests::fault;
+    use fuzz_dist_core::fault::ProcessFault;
 
     fn waiting_fault(id: u32, after: After) -> Fault {
-        Fault {
-            id,
-            kind: ProcessFault::Kill.into(),
-            target: Target::One,
-            scope: None,
-            one_way: false,
-            port: None,
-            package: None,
-            optional: false,
-            after: Some(after),
-            part_of: None,
-            start_ns: 10,
-            duration_ns: 100,
-            boundary: None,
-            resolved: None,
+        Fault { after: Some(after), start_ns: 10, ..fault(id, ProcessFault::Kill, 0, 1) }
+    }
+
+    fn schedule(faults: &[Fault]) -> FaultSchedule {
+        FaultSchedule {
+            version: 1,
+            seed: 1,
+            nodes: vec!["n1".into()],
+            boundaries: vec![],
+            eras: vec![],
+            faults: faults.to_vec(),
         }
+    }
+
+    #[test]
+    fn nodes_are_asked_once_for_what_faults_still_wait_for() {
+        let place = Selector::Global("leader".into());
+        let after = |event, of: Option<&str>, seen_ns| After {
+            event,
+            of: of.map(str::to_owned),
+            process: (event == Event::Elected).then(|| place.clone()),
+            seen_by: None,
+            delay_ms: 0,
+            seen_ns,
+        };
+        let faults = [
+            waiting_fault(1, after(Event::Telemetry, Some("a.b"), None)),
+            waiting_fault(2, after(Event::Telemetry, Some("a.b"), None)),
+            waiting_fault(3, after(Event::Telemetry, Some("c"), Some(5))),
+            waiting_fault(4, after(Event::Elected, None, None)),
+            waiting_fault(5, after(Event::Nodedown, None, None)),
+        ];
+        let asked = Asked::by(&schedule(&faults));
+        assert_eq!(asked.telemetry.iter().collect::<Vec<_>>(), ["a.b"]);
+        let places = BTreeMap::from([("global leader".to_owned(), place.clone())]);
+        assert_eq!(asked.places, places);
+        assert!(Asked::by(&schedule(&faults[4..])).is_empty());
     }
 
     #[test]
@@ -236,6 +314,7 @@ mod tests {
         let after = |of: &str| After {
             event: Event::FaultObserved,
             of: Some(of.into()),
+            process: None,
             seen_by: None,
             delay_ms: 5,
             seen_ns: None,
@@ -245,14 +324,7 @@ mod tests {
             waiting_fault(2, after("hold")),
             waiting_fault(3, after("pause")),
         ];
-        let schedule = FaultSchedule {
-            version: 1,
-            seed: 1,
-            nodes: vec!["n1".into()],
-            boundaries: vec![],
-            eras: vec![],
-            faults: faults.clone(),
-        };
+        let schedule = schedule(&faults);
         let mut waiting = Waiting::of(&schedule, 1_000);
         let (observations, happenings) = (Observations::default(), Happenings::default());
         let sources = Sources { observations: &observations, happenings: &happenings };

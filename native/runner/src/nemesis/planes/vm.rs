@@ -12,7 +12,7 @@
 //! Limits: a node that such a fault takes down with it (the last restart of a permanent application) is down as
 //! after any crash: it is started again after the main phase, or by what the spec says of crashed nodes.
 
-mod wire;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -289,7 +289,7 @@ impl FaultPlane for VmPlane {
 }
 
 /// Loads a module into the node unless it is there.
-fn load(link: &Link, module: &str, ebin: &Path) -> Result<(), String> {
+pub fn load(link: &Link, module: &str, ebin: &Path) -> Result<(), String> {
     let call = |function: &str, arguments: Vec<Value>| {
         let timeout_ms = Value::Int(LOAD_TIMEOUT.as_millis() as i64);
         let call = [Value::sym("code"), Value::sym(function), Value::list(arguments), timeout_ms];

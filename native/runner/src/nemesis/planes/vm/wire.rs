@@ -105,7 +105,8 @@ pub fn fault(kind: &VmFault, draw: u64, until_ns: u64, reconnects: bool) -> Resu
     Ok(Value::map(fields.into_iter().map(|(key, value)| (Value::sym(key), value))))
 }
 
-fn selector(process: &Selector) -> Value {
+/// A selector as `fuzz_dist_selector` reads it.
+pub fn selector(process: &Selector) -> Value {
     match process {
         Selector::Registered(name) => tagged("registered", [Value::str(name)]),
         Selector::Global(name) => tagged("global", [Value::str(name)]),

@@ -1,0 +1,49 @@
+%% @doc Tells the core when another process takes a place in the system under test: an election.
+%%
+%% The place is a selector of `fuzz_dist_selector': a name in `global' or another registry, a child of a supervisor, the
+%% leader that a resolver names. Whoever has it is looked up again and again by a process in the node, which ends with
+%% the node agent. Who has it first, and that nobody has it for a time, is no election.
+%%
+%% Limits: a place that is taken and taken back between two looks, `?EVERY_MS' apart, has not changed. Of a process
+%% of another node only the node is known here; that node, where this runs as well, sees more.
+-module(fuzz_dist_holder).
+
+-export([watch/3]).
+
+-define(EVERY_MS, 20).
+
+%% @doc Has the node agent tell the core of every election; `Id' names the place in what it tells.
+-spec watch(Agent :: atom(), Id :: binary(), fuzz_dist_selector:selector()) -> ok.
+watch(Agent, Id, Selector) ->
+    spawn(fun() -> look(Agent, erlang:monitor(process, Agent), Id, Selector, nobody) end),
+    ok.
+
+look(Agent, Monitor, Id, Selector, Before) ->
+    Holder = case {Before, holder(Selector)} of
+        {_, nobody} -> Before;
+        {nobody, Now} -> Now;
+        {Now, Now} -> Now;
+        {_, Now} -> tell(Agent, Id, Before, Now), Now
+    end,
+    receive
+        {'DOWN', Monitor, process, _, _} -> ok
+    after ?EVERY_MS ->
+        look(Agent, Monitor, Id, Selector, Holder)
+    end.
+
+holder(Selector) ->
+    case fuzz_dist_selector:resolve(Selector, 0) of
+        {ok, Pid, _} -> Pid;
+        {elsewhere, Node} -> Node;
+        {error, _} -> nobody
+    end.
+
+tell(Agent, Id, Before, Now) ->
+    Detail = #{place => Id, before => text(Before), holder => text(Now)},
+    Event = {event, elected, Detail, os:perf_counter(nanosecond), os:system_time(nanosecond)},
+    %% One that has just ended is noticed at the next look.
+    catch Agent ! {fuzz_dist_agent, answer, Event},
+    ok.
+
+text(Node) when is_atom(Node) -> atom_to_binary(Node);
+text(Pid) -> iolist_to_binary([atom_to_list(node(Pid)), " ", pid_to_list(Pid)]).
