@@ -7,13 +7,14 @@
 #[path = "plane/support.rs"]
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::fault::{Direction, LinkFault};
-use fuzz_dist_nemesis::net::{Action, Names, Network, Ports, unavailable};
+use fuzz_dist_nemesis::net::{Action, Names, Network, Ports, Shape, probe, unavailable};
 
 use support::{Node, TestPlane, both, connected_pair, eventually, link};
 
@@ -246,6 +247,87 @@ fn one_direction_and_one_port_are_dropped_alone_and_tables_keep_count() {
     drop((a, b));
     drop(namespaces);
     assert_eq!(left_of(&tag), [""; 0]);
+}
+
+/// A lost request for a connection is silence, which ends with the set-up time of the kernel (3 s here); a rejected
+/// one is an answer. The same is measured of the link plane, for `hold` and `refuse-connect`, in `plane_nodes.rs`.
+#[test]
+fn a_connect_is_silent_into_a_drop_and_refused_at_once_by_a_reset_and_a_rate_is_kept() {
+    let lacking = [&probe().reset, &probe().rate].into_iter().flatten().next();
+    if !is_possible() || lacking.is_some() {
+        println!("skipped: {lacking:?}");
+        return;
+    }
+    let (namespaces, mut a, mut b) = Namespaces::start();
+    let network = &namespaces.network;
+    let (name_a, name_b) = (namespaces.name("a"), namespaces.name("b"));
+    let ping = |a: &mut Node| -> u64 {
+        let took = format!("timer:tc(net_adm, ping, ['{name_b}'])");
+        let told = a.eval(&format!("case {took} of {{T, pang}} -> T div 1000 end"));
+        told.parse().unwrap_or_else(|_| panic!("{told}"))
+    };
+
+    // A rate: 200 kB at 100 kB a second, of which little passes at once.
+    let copied = "binary:copy(<<0>>, 200000)";
+    let call = format!("erpc:call('{name_b}', erlang, byte_size, [{copied}], 60000)");
+    let call = format!("element(1, timer:tc(fun() -> {call} end)) div 1000");
+    network.apply(1, &[link("a", "b")], None, &Action::Shape(Shape::Rate(100_000))).unwrap();
+    let slow_ms: u64 = a.eval(&call).parse().unwrap();
+    let queue = network.effects(1).unwrap()[0].queue.unwrap();
+    network.heal(1).unwrap();
+    let fast_ms: u64 = a.eval(&call).parse().unwrap();
+    println!("200 kB took {slow_ms} ms at 100 kB/s ({queue:?}), {fast_ms} ms without");
+    assert!(slow_ms >= 1_200 && queue.overlimits > 0, "{slow_ms} {queue:?}");
+    assert!(fast_ms < slow_ms, "{fast_ms} {slow_ms}");
+
+    // A reset: whoever sends hears it.
+    a.clear();
+    b.clear();
+    network.apply(2, &both("a", "b"), None, &Action::Reset).unwrap();
+    a.eval(&format!("{{sink, '{name_b}'}} ! into_the_reset"));
+    assert_eq!(a.nodedown_reason(&name_b), "connection_closed");
+    let refused_ms = ping(&mut a);
+    network.heal(2).unwrap();
+    b.nodedown_reason(&name_a);
+    a.connect(&name_b);
+    a.eval(&format!("erlang:disconnect_node('{name_b}')"));
+    b.nodedown_reason(&name_a);
+
+    network.apply(3, &both("a", "b"), None, &Action::Drop).unwrap();
+    let silent_ms = ping(&mut a);
+    println!("a connect failed after {refused_ms} ms by resets, {silent_ms} ms by drops");
+    assert!(silent_ms >= 2_500 && refused_ms < silent_ms, "{refused_ms} {silent_ms}");
+    network.heal_all().unwrap();
+    // No queue is left at any cable.
+    let queues = Command::new("tc").args(["qdisc", "show"]).output().unwrap();
+    let queues = String::from_utf8(queues.stdout).unwrap();
+    let ours = queues.lines().filter(|l| l.contains(&namespaces.tag) && !l.contains("noqueue"));
+    assert_eq!(ours.collect::<Vec<_>>(), [""; 0]);
+}
+
+#[test]
+fn runs_that_start_together_get_networks_of_their_own() {
+    if !is_possible() {
+        return;
+    }
+    let made: Vec<(String, Result<Network, _>, Vec<Vec<String>>)> = std::thread::scope(|scope| {
+        let make = || {
+            let tag = new_tag();
+            let names = Names::new(&tag, &["a".into()]);
+            let removal = names.removal();
+            (tag, Network::create(names), removal)
+        };
+        let started: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for command in made.iter().flat_map(|(.., removal)| removal) {
+        let _ = Command::new(&command[0]).args(&command[1..]).stderr(Stdio::null()).status();
+    }
+    let mut hosts = BTreeSet::new();
+    for (tag, network, _) in made {
+        assert!(hosts.insert(network.unwrap().host()), "{hosts:?}");
+        assert_eq!(left_of(&tag), [""; 0]);
+    }
 }
 
 #[test]
