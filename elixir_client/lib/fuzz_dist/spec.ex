@@ -10,7 +10,7 @@ defmodule FuzzDist.Spec do
           cluster client_options client workload workload_options generator final_generator nemesis
           checkers store)a
   @cluster ~w(command env naming cookie net_ticktime_s net_tickintensity
-              prevent_overlapping_partitions connect restart_crashed ready_timeout_ms ports code_paths)a
+              prevent_overlapping_partitions time_warp connect restart_crashed ready_timeout_ms ports code_paths)a
   @client ~w(module options count command code_paths)a
   @nemesis ~w(faults interval_s overlap boundaries schedule)a
   @fault ~w(kind targets one_way port boundary zones duration_ms weight latency_ms jitter_ms bytes_per_s)a

@@ -180,6 +180,8 @@ pub struct ClusterSpec {
     pub net_tickintensity: u32,
     /// Kernel's `prevent_overlapping_partitions`.
     pub prevent_overlapping_partitions: bool,
+    /// What the VMs do when the wall clock is elsewhere (`+C`); as the emulator has it when absent.
+    pub time_warp: Option<TimeWarp>,
     /// Whether nodes connect to each other before the test starts.
     pub connect: bool,
     /// Whether nodes that end by themselves are started again.
@@ -205,12 +207,40 @@ impl Default for ClusterSpec {
             net_ticktime_s: 60,
             net_tickintensity: 4,
             prevent_overlapping_partitions: true,
+            time_warp: None,
             connect: true,
             restart_crashed: false,
             ready_timeout_ms: 30_000,
             ports: Vec::new(),
             code_paths: Vec::new(),
             carrier: None,
+        }
+    }
+}
+
+/// A time-warp mode of the emulator, by its own name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeWarp {
+    /// Erlang's time follows the wall clock at a rate that is at most 1 % off.
+    NoTimeWarp,
+    /// It is set once, when the system under test finalizes its time offset.
+    SingleTimeWarp,
+    /// It is set whenever the VM looks and the wall clock is elsewhere.
+    MultiTimeWarp,
+}
+
+impl TimeWarp {
+    /// Their names.
+    pub const NAMES: &'static [&'static str] =
+        &["no_time_warp", "single_time_warp", "multi_time_warp"];
+
+    /// As `+C` takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            TimeWarp::NoTimeWarp => "no_time_warp",
+            TimeWarp::SingleTimeWarp => "single_time_warp",
+            TimeWarp::MultiTimeWarp => "multi_time_warp",
         }
     }
 }

@@ -220,6 +220,12 @@ pub const CLUSTER: &[Key] = &[
         "Kernel's setting of this name: with it `global` turns one cut link into wider disconnections.",
     ),
     key(
+        "time_warp",
+        Shape::Choice(super::TimeWarp::NAMES),
+        "that of the emulator",
+        "What the VMs do when the wall clock is elsewhere (`+C`): follow it slowly, follow it at once when the system under test finalizes its time offset, or whenever they notice, once a minute.",
+    ),
+    key(
         "connect",
         Shape::Boolean,
         "true",

@@ -48,6 +48,7 @@ fn full() -> Spec {
             cookie: Some("c".into()),
             ports: vec![PortSpec { name: "amqp".into() }],
             carrier: Some(vec!["n1".into()]),
+            time_warp: Some(TimeWarp::MultiTimeWarp),
             ..ClusterSpec::default()
         },
         client: ClientSpec { module: "M".into(), options: options(), ..ClientSpec::default() },

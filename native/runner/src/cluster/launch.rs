@@ -269,6 +269,8 @@ impl Launcher {
         }
         if place.is_client {
             ours.extend(["-connect_all", "false"].map(String::from));
+        } else if let Some(mode) = self.spec.cluster.time_warp {
+            ours.extend(["+C", mode.as_str()].map(String::from));
         }
         let (paths, ours_too) = match place.is_client {
             true => (&self.spec.client.code_paths, true),
@@ -346,6 +348,7 @@ pub(super) fn free_ports(count: usize) -> Result<Vec<u16>, RunError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fuzz_dist_core::spec::TimeWarp;
 
     fn launcher(change: impl FnOnce(&mut Spec)) -> Launcher {
         let mut spec = Spec::default();
@@ -382,6 +385,7 @@ mod tests {
     fn a_node_gets_name_cookie_ports_and_kernel_settings() {
         let launcher = launcher(|spec| {
             spec.cluster.net_ticktime_s = 4;
+            spec.cluster.time_warp = Some(TimeWarp::MultiTimeWarp);
             spec.cluster.code_paths = vec!["/with space/ebin".into()];
             spec.cluster.command =
                 ["erl", "-eval", "x({port:amqp}, {peer:amqp:n2})"].map(Into::into).to_vec();
@@ -395,6 +399,7 @@ mod tests {
         assert!(last.starts_with("-mine 1 -start_epmd false -kernel net_ticktime 4 "), "{last}");
         assert!(last.ends_with(r"-pa /with\ space/ebin -pz /our/ebin"), "{last}");
         assert!(last.contains("-kernel inet_dist_use_interface {127,0,0,1}"), "{last}");
+        assert!(last.contains(" +C multi_time_warp "), "{last}");
         assert_eq!(request.env["DIR"], "/run/nodes/n1/data");
         assert_eq!(request.env["ERL_EPMD_PORT"], "4370");
         assert_eq!(request.env["FUZZ_DIST_CORE"], "127.0.0.1:4000");
