@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use fuzz_dist_core::{OpType, Process, Value};
+use fuzz_dist_core::{Op, OpType, Process, Value};
+use serde_json::Value as Json;
 
 use super::stage::{Run, Stage, int, text};
 
-/// Logs that sync before they answer, on so many nodes, under these faults (id, kind with its parameters, node, start,
-/// duration in ms).
-fn run(nodes: usize, time_limit_s: f64, faults: &[(u32, &str, &str, u64, u64)]) -> Run {
+/// Logs that sync before they answer, on so many nodes.
+fn logs(nodes: usize, time_limit_s: f64) -> Stage {
     let stage = Stage::set(&["synced_log/synced_log.ex"]);
     stage.spec(&format!(
         r#"
@@ -36,6 +36,12 @@ generator = {{ f = "append", value = {{ unique = 0 }} }}
 final_generator = {{ each-thread = {{ once = {{ f = "contents" }} }} }}
 "#
     ));
+    stage
+}
+
+/// They under these faults (id, kind with its parameters, node, start, duration in ms).
+fn run(nodes: usize, time_limit_s: f64, faults: &[(u32, &str, &str, u64, u64)]) -> Run {
+    let stage = logs(nodes, time_limit_s);
     let names: Vec<String> = (1..=nodes).map(|n| format!("\"n{n}\"")).collect();
     let faults = faults.iter().map(|(id, kind, node, start_ms, duration_ms)| {
         format!(
@@ -53,12 +59,111 @@ final_generator = {{ each-thread = {{ once = {{ f = "contents" }} }} }}
     run
 }
 
+/// They under a package, with faults close to each other.
+fn run_package(package: &str, time_limit_s: f64) -> Run {
+    let stage = logs(3, time_limit_s);
+    let spec = std::fs::read_to_string(stage.scene.path("t.toml")).unwrap();
+    stage.spec(&format!("seed = 11\n{spec}[nemesis]\ninterval_s = 0.5\nera_s = 30.0\n"));
+    let ended = stage.fuzz_dist(&["run", "t.toml", "--nemesis", package]);
+    let run = stage.read(ended);
+    Box::leak(Box::new(stage));
+    run
+}
+
+/// The clocks of the results.
+fn clocks(run: &Run) -> &[Json] {
+    run.results["summary"]["clocks"]["nodes"].as_array().unwrap()
+}
+
+#[test]
+fn clocks_of_the_package_are_off_and_right_at_the_end() {
+    let run = run_package("clock", 12.0);
+    run.assert_faults_observed(2);
+    assert!(run.faults().iter().all(|fault| fault["package"] == "clock"), "{:?}", run.faults());
+    let offset = |ns: &Value| ns.as_int().unwrap().abs();
+    let right = run.records("observer", "clocks-right");
+    let Some(Value::Map(offsets)) = right[0].value.get("offset-ns") else { panic!("{right:?}") };
+    assert_eq!(offsets.len(), 3, "{right:?}");
+    assert!(offsets.iter().all(|(_, ns)| offset(ns) < 20_000_000), "{right:?}");
+    let skewed = |clock: &&Json| clock["skew_ns_max"].as_u64().unwrap() > 3_000_000;
+    assert!(clocks(&run).iter().any(|clock| skewed(&clock)), "{:?}", clocks(&run));
+    for clock in clocks(&run) {
+        assert!(clock["offset_ns_last"].as_i64().unwrap().abs() < 20_000_000, "{clock:#}");
+    }
+    assert!(run.folder.join("clock-skew.svg").is_file());
+}
+
+/// A minute and a half, since a VM looks at the wall clock once a minute: only with `FUZZ_DIST_LONG`.
+#[test]
+fn vms_follow_a_clock_by_their_time_warp_mode() {
+    if std::env::var_os("FUZZ_DIST_LONG").is_none() {
+        return println!("skipped: only with FUZZ_DIST_LONG");
+    }
+    for mode in ["no_time_warp", "multi_time_warp"] {
+        let stage = logs(1, 80.0);
+        let spec = std::fs::read_to_string(stage.scene.path("t.toml")).unwrap();
+        let spec =
+            spec.replace("ready_timeout_ms", &format!("time_warp = \"{mode}\"\nready_timeout_ms"));
+        stage.spec(&spec);
+        let run = stage.run(Some(
+            r#"{"version": 1, "seed": 7, "nodes": ["n1"], "faults": [{"id": 1, "kind": "clock-jump", "offset_ms": 3600000,
+                "target": {"named": ["n1"]}, "start_ns": 1000000000, "duration_ns": 75000000000}]}"#,
+        ));
+        Box::leak(Box::new(stage));
+        run.assert_faults_observed(1);
+        let clock = &clocks(&run)[0];
+        assert_eq!(clock["time_warp_mode"], mode);
+        let system_ms = clock["system_time_skew_ns_max"].as_i64().unwrap() / 1_000_000;
+        let changes = clock["time_offset_changes"].as_array().unwrap();
+        let readings = run.records("observer", "clock-offset");
+        let vm = readings.iter().map(|op| int(&op.value, "monotonic-time-ns"));
+        assert!(vm.is_sorted(), "Erlang's monotonic time went back");
+        if mode == "no_time_warp" {
+            // 1 % of what is left of the main phase when the VM looks, and the slower return.
+            assert!((10..1_000).contains(&system_ms), "{clock:#}");
+            assert_eq!(changes.len(), 0, "{clock:#}");
+        } else {
+            assert!((3_599_000..3_601_000).contains(&system_ms), "{clock:#}");
+            let change_ms = changes[0]["change_ns"].as_i64().unwrap() / 1_000_000;
+            assert!((3_599_000..3_601_000).contains(&change_ms), "{clock:#}");
+            assert!(!run.records("observer", "time-offset").is_empty());
+        }
+    }
+}
+
+/// As Jepsen's, which leave a system with less than a majority of its files damaged; here the logs tell what is left.
+#[test]
+fn files_of_the_package_are_damaged_and_every_node_is_started() {
+    let run = run_package("file-corruption", 10.0);
+    let mut damaged = 0;
+    for fault in run.faults() {
+        assert_eq!(fault["package"], "file-corruption");
+        match fault["status"].as_str().unwrap() {
+            "observed" => {
+                let effect = told(&run, "fault-observed", fault["id"].as_i64().unwrap());
+                assert!(effect.contains("synced.log"), "{effect}");
+                damaged += 1;
+            }
+            // A few bits of a small file are none now and then.
+            status => assert_eq!((status, &fault["kind"]), ("no-effect", &"file-flip".into())),
+        }
+    }
+    assert!(damaged > 0, "{}", run.ended.stderr);
+    let starts = run.records("observer", "node-ready").len();
+    assert!(starts > 3, "{starts}");
+}
+
 /// The records of the nemesis about one fault.
 fn told(run: &Run, f: &str, id: i64) -> String {
     let records = run.records("nemesis", f);
     let of = records.iter().find(|op| int(&op.value, "id") == id);
     of.map(|op| text(&op.value, "effect").to_owned())
         .unwrap_or_else(|| panic!("no {f} of fault {id}: {}", run.ended.stderr))
+}
+
+fn fault_at(run: &Run, f: &str, id: i64) -> i64 {
+    let records = run.records("nemesis", f);
+    records.iter().find(|op| int(&op.value, "id") == id).unwrap().time_ns
 }
 
 #[test]
@@ -77,7 +182,31 @@ fn wall_clocks_jump_flicker_and_drift_and_return() {
     run.assert_faults_observed(5);
     assert!(told(&run, "fault-observed", 1).contains("n1 is off by 3600000 ms"));
     assert!(told(&run, "fault-observed", 2).contains("jumps there and back"));
-    // Once a second each clock is told, and n1 was off by an hour only while it should be.
+    // What completions say of their node is what the page said: only within the fault that they were off.
+    let carried = |op: &&Op| {
+        let extra = op.extra.as_ref()?;
+        let found = extra.iter().find(|(name, _)| name.as_str() == "clock-offset-ns")?;
+        found.1.as_int()
+    };
+    let ok: Vec<&Op> =
+        run.history.ops().iter().filter(|op| op.is_client() && op.op_type == OpType::Ok).collect();
+    let with = ok.iter().filter(|op| carried(op).is_some()).count();
+    assert_eq!(with, ok.len(), "completions without the offset of their node");
+    let (on, off) = (fault_at(&run, "fault-applied", 1), fault_at(&run, "fault-healed", 1));
+    let of_n1 = ok.iter().filter(|op| op.node.unwrap().as_str() == "n1");
+    for op in of_n1.filter(|op| op.time_ns < off + 1_000_000_000) {
+        // What was on its way in the moment of a change may say either.
+        if [on, off].iter().all(|change| op.time_ns.abs_diff(*change) > 200_000_000) {
+            let hour = (on..off).contains(&op.time_ns);
+            let is = carried(op).unwrap() / 1_000_000;
+            assert_eq!((3_599_000..3_601_000).contains(&is), hour, "{op:?}");
+        }
+    }
+    // Those of the nemesis have all of them.
+    let observed = run.records("nemesis", "fault-observed");
+    let all = observed[0].extra.as_ref().unwrap();
+    assert!(all.iter().any(|(name, _)| name.as_str() == "clock-offsets-ns"), "{:?}", observed[0]);
+    // At least once a second each clock is told, and n1 was off by an hour only while it should be.
     let offsets = run.records("observer", "clock-offset");
     let of = |node: &str| {
         let of_node = offsets.iter().filter(|op| op.node.unwrap().as_str() == node);
@@ -87,6 +216,10 @@ fn wall_clocks_jump_flicker_and_drift_and_return() {
     assert!(n1.iter().any(|ms| (3_599_900..3_600_100).contains(ms)), "{n1:?}");
     assert!(n1.iter().any(|ms| ms.abs() < 50), "{n1:?}");
     assert!(of("n3").iter().all(|ms| (-50..100).contains(ms)), "{:?}", of("n3"));
+    let skew = |i: usize| clocks(&run)[i]["skew_ns_max"].as_i64().unwrap() / 1_000_000;
+    assert!((3_599_900..3_600_100).contains(&skew(0)), "{}", skew(0));
+    assert!((4_900..5_100).contains(&skew(1)), "{}", skew(1));
+    assert!((20..100).contains(&skew(2)), "{}", skew(2));
     // Nobody lost anybody: the monotonic clocks, by which nodes tick, stayed as they were.
     assert_eq!(run.sightings("nodedown").len(), 0, "{}", run.ended.stderr);
 }

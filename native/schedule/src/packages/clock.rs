@@ -1,4 +1,7 @@
 //! Wall clocks that jump, flicker and drift, by amounts as in Jepsen's clock nemesis.
+//!
+//! Each fault ends with its clock set right, and at the end every clock is reset and asked whether it is right; so no fault
+//! is a reset alone. It needs nodes that the run starts, on Linux, whose command passes `LD_PRELOAD` on.
 
 use fuzz_dist_core::fault::{ClockFault, DRIFT_PPM_MAX};
 use fuzz_dist_core::seed::Stream;

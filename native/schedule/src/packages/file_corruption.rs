@@ -1,7 +1,9 @@
 //! Files of stopped nodes that have flipped bits or end too early. It cannot be healed.
 //!
 //! Only ever fewer than half of the nodes at a time, but over a long run more of them may be struck: keep it to a
-//! role, or to `named` nodes with faults of your own, for a system that bears no more.
+//! role, or to `named` nodes with faults of your own, for a system that bears no more. It needs nodes that the run starts and
+//! that keep their files below the folder they work in (`{data_dir}`): of one that writes none, nothing changes, and the
+//! fault is reported as without effect.
 
 use fuzz_dist_core::fault::{DiskFault, Target};
 use fuzz_dist_core::seed::Stream;

@@ -34,6 +34,10 @@ const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often a node is asked while an effect is looked for.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
+/// How long clocks may take to be right when every fault was taken back: a busy machine reads two of them apart now
+/// and then.
+const RIGHT_MAX: Duration = Duration::from_secs(5);
+
 /// What an offset may be away from what it should be.
 const TOLERANCE_NS_MAX: u64 = 20_000_000;
 
@@ -110,6 +114,33 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Waits until every clock that can be read is right; `clocks-right` of the history has by how little they are off.
+    fn confirm_right(&self) -> Result<(), String> {
+        let deadline = Instant::now() + RIGHT_MAX;
+        loop {
+            let all = self.tools.cluster.names().into_iter();
+            let read: Vec<(String, Reading)> =
+                all.filter_map(|node| self.read(&node).map(|reading| (node, reading))).collect();
+            let off = read.iter().find(|(_, r)| r.offset_ns.unsigned_abs() > TOLERANCE_NS_MAX);
+            let Some((node, reading)) = off else {
+                let offsets = read.iter().map(|(node, reading)| {
+                    (Value::str(node.as_str()), Value::Int(reading.offset_ns))
+                });
+                let value = map([("offset-ns", Value::map(offsets))]);
+                let recorder = &self.tools.recorder;
+                let written = recorder.observer(recorder.now_ns(), "clocks-right", None, value);
+                return written.map_err(|error| error.to_string());
+            };
+            if Instant::now() > deadline {
+                let by = milliseconds(reading.offset_ns);
+                return Err(format!("the wall clock of {node} is still off by {by}"));
+            }
+            std::thread::sleep(ASK_EVERY);
+        }
+    }
+}
+
 impl ClockPlane {
     fn open(tools: &Tools) -> Result<ClockPlane, RunError> {
         let shared = Arc::new(Shared { tools: tools.clone(), pages: Pages::open(tools)? });
@@ -170,8 +201,10 @@ impl FaultPlane for ClockPlane {
         Ok(Applied { monotonic_ns: now_ns, decided, fault: Arc::new(fault) })
     }
 
+    /// Every clock is right afterwards, which the nodes that answer have to confirm.
     fn heal_all(&self) -> Result<Vec<String>, String> {
         self.shared.pages.all().for_each(|page| _ = page.end_clock(None));
+        self.shared.confirm_right()?;
         Ok(Vec::new())
     }
 }

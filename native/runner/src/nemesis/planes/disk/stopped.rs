@@ -150,6 +150,7 @@ pub fn apply(
     let fault = AppliedToFiles {
         cluster: Arc::clone(&tools.cluster),
         nodes: nodes.clone(),
+        files: kind.files().to_vec(),
         done,
         thread: Mutex::new(Some(thread)),
     };
@@ -305,6 +306,8 @@ fn restore(
 struct AppliedToFiles {
     cluster: Arc<Cluster>,
     nodes: Vec<String>,
+    /// As the fault has them.
+    files: Vec<String>,
     done: Arc<Mutex<Outcome>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -345,7 +348,12 @@ impl AppliedFault for AppliedToFiles {
             Some(Ok(all)) => {
                 let unchanged = all.iter().filter(|(_, changes)| changes.is_empty());
                 let nodes: Vec<&str> = unchanged.map(|(node, _)| node.as_str()).collect();
-                format!("nothing changed in the files of {} that it is about", nodes.join(", "))
+                format!(
+                    "nothing changed in the files of {} that it is about ({}); they must be below the folder that the \
+                     node works in, which commands and environment know as {{data_dir}}",
+                    nodes.join(", "),
+                    self.files.join(", ")
+                )
             }
         }
     }
