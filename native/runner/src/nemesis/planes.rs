@@ -200,6 +200,15 @@ impl Seen {
     }
 }
 
+/// How long at most the other places of a fault are waited for.
+const OTHERS_MAX_NS: u64 = 10_000_000_000;
+
+/// Whether a fault that shows in some of its places has had time enough to show in all of them: half of its own, and
+/// ten seconds at most. Times are of the run's clock.
+pub fn is_late(began_ns: u64, now_ns: u64, duration_ns: u64) -> bool {
+    now_ns.saturating_sub(began_ns) > OTHERS_MAX_NS.min(duration_ns / 2)
+}
+
 /// The registration of a plane that is built.
 pub fn registered(plane: Plane) -> Option<&'static Registration> {
     REGISTERED.iter().find(|registration| registration.plane == plane).copied()
@@ -322,6 +331,15 @@ mod tests {
         for offer in offers.iter().filter(|offer| registered(offer.plane).is_none()) {
             assert_eq!(offer.availability, Availability::not_built());
         }
+    }
+
+    #[test]
+    fn the_other_places_of_a_long_fault_are_not_waited_for_so_long() {
+        const SECOND: u64 = 1_000_000_000;
+        assert!(!is_late(SECOND, 2 * SECOND, 3 * SECOND));
+        assert!(is_late(SECOND, 3 * SECOND, 3 * SECOND));
+        assert!(!is_late(SECOND, 11 * SECOND, 600 * SECOND));
+        assert!(is_late(SECOND, 12 * SECOND, 600 * SECOND));
     }
 
     #[test]

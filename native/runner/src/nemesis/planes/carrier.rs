@@ -394,7 +394,7 @@ impl AppliedFault for AppliedToFrames {
         let seen = shown.iter().filter(|(_, effect)| effect.is_some()).count();
         // Most links show it within a tick; wait so long for the others, then say how many.
         let began_ns = self.order.at_ns;
-        let late = now_ns.saturating_sub(began_ns) * 2 > self.order.fault.duration_ns;
+        let late = super::is_late(began_ns, now_ns, self.order.fault.duration_ns);
         if seen < shown.len() && !late {
             return None;
         }

@@ -215,7 +215,7 @@ impl AppliedFault for AppliedToDisks {
     fn observe(&self, now_ns: u64) -> Option<Seen> {
         let nodes = &self.order.resolved.nodes;
         let applied_ns = self.tools.recorder.clock().at_ns(self.applied_ns);
-        let late = now_ns.saturating_sub(applied_ns) * 2 > self.order.fault.duration_ns;
+        let late = super::is_late(applied_ns, now_ns, self.order.fault.duration_ns);
         let counted = nodes.iter().map(|node| (node, self.counts(node).unwrap_or_default().faked));
         let seen: Vec<_> = counted.filter(|(_, faked)| *faked > 0).collect();
         // A node may have nothing to write for a while; then the others show it.

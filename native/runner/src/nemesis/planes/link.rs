@@ -121,7 +121,7 @@ impl AppliedFault for AppliedToLinks {
         let first = seen.first()?;
         // Most links of a fault show it within a tick; wait so long for the others, then say how many.
         let all = seen.len() == observed.len() && seen.iter().all(|link| self.is_telling(link));
-        let late = now_ns.saturating_sub(self.applied_ns) * 2 > self.order.fault.duration_ns;
+        let late = super::is_late(self.applied_ns, now_ns, self.order.fault.duration_ns);
         if !all && !late {
             return None;
         }

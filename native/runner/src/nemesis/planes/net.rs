@@ -219,7 +219,7 @@ impl AppliedFault for AppliedToPackets {
             .collect();
         let (first, _) = seen.first()?;
         // Most links of a fault show it within a tick; wait so long for the others, then say how many.
-        let late = now_ns.saturating_sub(self.applied_ns) * 2 > self.order.fault.duration_ns;
+        let late = super::is_late(self.applied_ns, now_ns, self.order.fault.duration_ns);
         if seen.len() < effects.len() && !late {
             return None;
         }
