@@ -135,6 +135,11 @@ impl System for Callbacks {
     fn change(&self, operation: &Operation) -> Outcome {
         let Operation { change, node, via } = operation;
         let actor = if *change == Change::Forget { via } else { node };
+        let vm = self.vm(actor);
+        // A node that runs may still be starting. Nobody was asked for anything then.
+        if self.agents.get(Role::Node, vm).is_none() {
+            return Outcome::Refused(format!("{vm} has no agent yet"));
+        }
         let arguments = [Value::sym(change.name()), self.full(node), self.full(via)];
         let answer = match self.call(actor, "change", arguments, CHANGE_TIMEOUT) {
             Ok(answer) => answer,
