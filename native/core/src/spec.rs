@@ -23,7 +23,7 @@ mod tests;
 pub use boundaries::{MINED, MINED_PREFIX, UserBoundaries};
 pub use emit::to_toml;
 pub use error::{Problem, SpecError};
-pub use load::{LoadedSpec, load, load_profile, parse, parse_unvalidated};
+pub use load::{LoadedSpec, load, load_profile, parse, parse_unvalidated, place};
 pub use network::Network;
 pub use packages::{NO_FAULTS, words as package_words};
 pub use validate::{CONCURRENCY_MAX, NODES_MAX, validate};

@@ -20,7 +20,23 @@ pub fn run(args: &RunArgs, no_color: bool) -> Result<u8, CliError> {
     let from_spec = spec.nemesis.schedule.take();
     let file = args.schedule.as_deref().or(from_spec.as_deref().map(Path::new));
     let schedule = file.map(|file| schedule_file::load(file, &spec)).transpose()?;
-    execute(spec, schedule, &args.output, no_color)
+    execute(spec, schedule, &args.output, no_color).map_err(|error| placed(error, args))
+}
+
+/// What is refused by a key of the spec only when it is to be run (a fault that cannot be had here), with where that
+/// stands.
+fn placed(error: CliError, args: &RunArgs) -> CliError {
+    let CliError::Input(text) = &error else { return error };
+    let key = text.split_once(": ").map_or("", |(key, _)| key);
+    // With `--nemesis` the file says something else.
+    let replaced = args.overrides.nemesis.is_some() && key.starts_with("nemesis");
+    let written = std::fs::read_to_string(&args.spec).ok().filter(|_| !replaced);
+    match written.and_then(|written| spec::place(&written, key)) {
+        Some((line, column)) => {
+            CliError::Input(format!("{}:{line}:{column}: {text}", args.spec.display()))
+        }
+        None => error,
+    }
 }
 
 /// The spec of a file with the flags over it, validated as a whole.

@@ -177,6 +177,14 @@ fn nearest_span(key: &str, find: impl Fn(&str) -> Option<Range<usize>>) -> Optio
     }
 }
 
+/// Line and column, both from 1, of a key in the text of a spec (`nemesis.faults[0].kind`), or else of the nearest that
+/// holds it; `None` if there is no such key, or the text is no TOML.
+pub fn place(text: &str, key: &str) -> Option<(usize, usize)> {
+    let spans = walk::walk(&DeTable::parse(text).ok()?).spans;
+    let span = nearest_span(key, |key| spans.get(key).cloned())?;
+    Some(place_of(text, span.start))
+}
+
 /// Line and column of a byte offset, both from 1.
 fn place_of(text: &str, offset: usize) -> (usize, usize) {
     let mut offset = offset.min(text.len());
