@@ -328,7 +328,7 @@ impl Live {
         let inodes: BTreeSet<u64> = all.iter().flat_map(|process| sockets(process.pid)).collect();
         let listening: BTreeSet<(u16, u64)> =
             listening().into_iter().filter(|(_, inode)| inodes.contains(inode)).collect();
-        // The core listens as long as it lives, and on the loopback plane, nodes and links beside it.
+        // The core listens as long as it lives, and so do most of the others, if not in a network of their own.
         assert!(!listening.is_empty(), "{listening:?}");
         let all = all.iter().map(|process| (process.pid, process.start_time)).collect();
         Some(Cast { guard, plane, all, listening })

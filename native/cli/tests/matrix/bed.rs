@@ -201,6 +201,7 @@ code_paths = ["code"]
 net_ticktime_s = {tick_s}
 prevent_overlapping_partitions = false
 connect = {connected}
+network = "{network}"
 ready_timeout_ms = 90000
 
 [client]
@@ -216,6 +217,7 @@ membership = "FuzzDist.Membership.{members}"
 
 "#,
             rate = nodes * 20,
+            network = if *bed == Bed::Bridged { "namespaces" } else { "loopback" },
             // Mnesia must not part for good.
             tick_s = if mnesia { 60 } else { 2 },
             members = if mnesia { "Mnesia" } else { "Erlang" },

@@ -177,33 +177,39 @@ fn a_role_without_nodes_is_told() {
     }
 }
 
-/// One that wants the preloaded library, which is not there.
-fn without_library(scene: &Scene, optional: bool) -> Ended {
+/// One that wants the preloaded library, which is not there; and where its fault stands.
+fn without_library(scene: &Scene, optional: bool) -> (Ended, String) {
     let row = ROWS.iter().find(|row| row.kind == "clock-jump").unwrap();
     let mut spec = Plan::held(row, 1000, 3000).spec();
     spec.push_str(&format!("duration_ms = 500\noptional = {optional}\n"));
-    scene.write("t.toml", spec);
+    scene.write("t.toml", &spec);
+    let line = spec.lines().position(|line| line == "[[nemesis.faults]]").unwrap() + 1;
     let mut command = Command::new(env!("CARGO_BIN_EXE_fuzz_dist"));
     command
         .env("FUZZ_DIST_SHIM_LIBRARY", "/nowhere/libfuzz_dist_shim.so")
         .env("FUZZ_DIST_EBIN", client_library())
         .current_dir(scene.path("."));
-    finish(command.args(["run", "t.toml"]), b"")
+    (finish(command.args(["run", "t.toml"]), b""), format!("t.toml:{line}:1: nemesis.faults[0]: "))
 }
 
 #[test]
 fn what_cannot_be_had_stops_a_run_before_it_starts_unless_it_is_optional() {
     let scene = Scene::new();
-    let refused = without_library(&scene, false);
+    let (refused, place) = without_library(&scene, false);
     assert_refused(
         &refused,
-        &["clock-jump", "FUZZ_DIST_SHIM_LIBRARY names /nowhere/libfuzz_dist_shim.so", "optional"],
+        &[
+            &place,
+            "clock-jump",
+            "FUZZ_DIST_SHIM_LIBRARY names /nowhere/libfuzz_dist_shim.so",
+            "optional",
+        ],
     );
     assert_quiet(&refused);
     assert!(!scene.path("store").exists());
     let _turn = Turn::take();
     Plan::specimen_into(&scene.path("."));
-    let optional = without_library(&scene, true);
+    let (optional, _) = without_library(&scene, true);
     // Nothing was injected, so that a pass means little; but it went on.
     assert!(matches!(optional.code, Some(0 | 2)), "{optional:?}");
     assert!(optional.stderr.contains("is left out"), "{}", optional.stderr);

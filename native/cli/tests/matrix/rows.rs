@@ -127,7 +127,8 @@ const fn carrier(kind: &'static str, toml: &'static str, seen: &'static str) -> 
 }
 
 const fn net(kind: &'static str, toml: &'static str, seen: &'static str) -> Row {
-    row((Plane::Net, kind, Bed::Bridged), toml, seen, "")
+    row((Plane::Net, kind, Bed::Bridged), toml, seen, "packets pass 2 of 2 links again")
+        .lasting(1800)
 }
 
 const fn vm(
@@ -300,7 +301,8 @@ pub const ROWS: &[Row] = &[
     }
     .beside(Beside::Under(KILL)),
     // Two nodes in namespaces.
-    net("net-drop", "", ""),
-    net("net-rate", "bytes_per_s = 2000", ""),
-    net("netem", "latency_ms = 20", ""),
+    net("net-drop", "", "dropped packets of 2 of 2 links"),
+    net("net-reject", "", "rejected packets of "),
+    net("net-rate", "bytes_per_s = 2000", "slowed 2 of 2 links"),
+    net("netem", "latency_ms = 20", "emulated a bad network on 2 of 2 links"),
 ];
