@@ -1,24 +1,31 @@
 defmodule Mix.Tasks.Compile.FuzzDistNative do
-  # Builds the core (the Rust binary `fuzz_dist`), the library of its checkers and, on Linux, the port driver
-  # that carries distribution with faults (`-proto_dist fuzz`), and installs them into this application's own priv under _build, so that a path dependency and a git dependency with `subdir:`
-  # both work. There is no priv in the source tree: mix would link _build's to it, and the binary would land
+  # Builds the core (the Rust binary `fuzz_dist`), the library of its checkers and, on Linux, the port driver that
+  # carries distribution with faults (`-proto_dist fuzz`) and the library that is preloaded for faults of clocks and
+  # disks, and installs them into this application's own priv under _build, so that a path dependency and a git
+  # dependency with `subdir:` both work. There is no priv in the source tree: mix would link _build's to it, and the binary would land
   # among sources. It is defined here since a compiler must exist before lib/ is compiled.
   #
   # FUZZ_DIST_BIN and FUZZ_DIST_NIF name what is built already, and is used where it lies. With a binary
   # given nothing is built; the libraries are then taken from beside it, if they are there. Without the first
-  # everything works but FuzzDist.check/3 and FuzzDist.History, without the second everything but faults of the
-  # carrier plane, and both say so: neither fails a compilation.
+  # everything works but FuzzDist.check/3 and FuzzDist.History, without the others everything but faults of the
+  # carrier plane, of clocks and of disks, and all say so: none fails a compilation.
   @moduledoc false
   use Mix.Task.Compiler
 
   @root Path.expand("..", __DIR__)
   @library "fuzz_dist_nif.so"
-  @driver "libfuzz_dist_driver.so"
+
+  # What is loaded into nodes, all of it of Linux: file, package, and what does not work without it.
+  @loaded [
+    {"libfuzz_dist_driver.so", "fuzz_dist_driver", "faults of the carrier plane"},
+    {"libfuzz_dist_shim.so", "fuzz_dist_shim", "faults of clocks and disks"}
+  ]
 
   @impl true
   def run(_arguments) do
     core = given("FUZZ_DIST_BIN")
-    both(core_and_library(core, given("FUZZ_DIST_NIF")), fn -> driver(core) end)
+    first = core_and_library(core, given("FUZZ_DIST_NIF"))
+    Enum.reduce(@loaded, first, fn one, before -> both(before, fn -> loaded(core, one) end) end)
   end
 
   defp core_and_library(nil, nil), do: build_both()
@@ -33,13 +40,12 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
   defp core_and_library(core, library),
     do: both(use_given("FUZZ_DIST_BIN", core), fn -> use_given("FUZZ_DIST_NIF", library) end)
 
-  # The driver is of Linux.
-  defp driver(core) do
+  defp loaded(core, {file, package, faults}) do
     cond do
       :os.type() != {:unix, :linux} -> {:noop, []}
-      core -> from_beside(core, @driver, @driver)
-      cargo(["fuzz_dist_driver"]) == :ok -> install_built(@driver, @driver)
-      true -> without("fuzz_dist_driver", "faults of the carrier plane will not work")
+      core -> from_beside(core, file, file)
+      cargo([package]) == :ok -> install_built(file, file)
+      true -> without(package, faults <> " will not work")
     end
   end
 
@@ -47,7 +53,10 @@ defmodule Mix.Tasks.Compile.FuzzDistNative do
   def manifests, do: []
 
   @impl true
-  def clean, do: Enum.each(["fuzz_dist", @library, @driver], &File.rm(installed(&1)))
+  def clean do
+    loaded = for {file, _, _} <- @loaded, do: file
+    Enum.each(["fuzz_dist", @library | loaded], &File.rm(installed(&1)))
+  end
 
   defp given(variable) do
     case System.get_env(variable) do

@@ -93,6 +93,64 @@ defmodule FuzzDist.DataTest do
     end
   end
 
+  describe "faults" do
+    defp nemesis(options), do: Spec.build!(Own, generator: :g, nemesis: options)[:nemesis]
+    defp fault(options), do: nemesis(faults: [options])[:faults] |> hd()
+
+    test "that nobody has chosen are left to the core, and none is a choice" do
+      assert Own.spec()[:nemesis] == []
+      assert nemesis(interval_s: 1.0) == [interval_s: 1.0]
+
+      for none <- [:none, [packages: :none], [packages: []], [faults: []]] do
+        assert nemesis(none)[:packages] == [], inspect(none)
+        assert Spec.to_toml(nemesis: nemesis(none)) =~ "packages = []"
+      end
+    end
+
+    test "of packages are kept to roles" do
+      assert nemesis(packages: [:kill, {:partition, {:api, :storage}}, :file_corruption])[
+               :packages
+             ] ==
+               ["kill", "partition:api-storage", "file-corruption"]
+
+      assert nemesis(packages: :all)[:packages] == ["all"]
+    end
+
+    test "wait for events and come in patterns" do
+      assert fault(kind: :hold, pattern: :flap)[:pattern] == "flap"
+
+      for {event, toml} <- [
+            {[event: :nodedown, of: :n_2, seen_by: "n1", delay_ms: 5],
+             [event: "nodedown", of: "n_2", seen_by: "n1", delay_ms: 5]},
+            {[event: :fault_observed, of: :half_open],
+             [event: "fault-observed", of: "half-open"]},
+            {[event: :telemetry, of: [:my_app, :election, :won]],
+             [event: "telemetry", of: "my_app.election.won"]},
+            {[event: :elected, process: {:global, :leader}],
+             [event: "elected", process: %{global: ":leader"}]}
+          ] do
+        assert fault(kind: :kill, after: event)[:after] == toml
+      end
+
+      error = assert_raise InputError, fn -> fault(kind: :kill, after: [evnt: :nodedown]) end
+      assert error.message =~ "after:: unknown option `evnt` (did you mean `event`?)"
+    end
+
+    test "of processes name them by what they are" do
+      for {process, toml} <- [
+            {[registered: Some.Server], %{registered: "Some.Server"}},
+            {{:registered, :logger}, %{registered: "logger"}},
+            {{:via, [Registry, {:key, 1}]}, %{via: ["Registry", "{:key, 1}"]}},
+            {{:child, [Some.Supervisor, Some.Child]},
+             %{child: ["Some.Supervisor", "Some.Child"]}},
+            {{:position, [:my_sup, 0, 2]}, %{position: ["my_sup", "0", "2"]}},
+            {{:resolver, [:ra_leader, :queue]}, %{resolver: ["ra-leader", ":queue"]}}
+          ] do
+        assert fault(kind: :kill_process, process: process)[:process] == toml
+      end
+    end
+  end
+
   describe "TOML" do
     test "of a spec" do
       assert Spec.to_toml(Registers.spec()) == """

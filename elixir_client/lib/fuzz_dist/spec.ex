@@ -4,18 +4,32 @@ defmodule FuzzDist.Spec do
   (`doc/spec.md`). Names of options are checked here, values by the core, which knows them.
   """
 
+  import FuzzDist.Spec.Nemesis, only: [dashed: 1, known!: 3]
+
   alias FuzzDist.{InputError, Suggest, Toml, Workload}
+  alias FuzzDist.Spec.Nemesis
 
   @top ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s placement
-          cluster client_options client workload workload_options generator final_generator nemesis
+          roles cluster client_options client workload workload_options generator final_generator nemesis
           checkers store)a
   @cluster ~w(command env naming cookie net_ticktime_s net_tickintensity
-              prevent_overlapping_partitions time_warp connect restart_crashed ready_timeout_ms ports code_paths)a
+              prevent_overlapping_partitions time_warp connect restart_crashed ready_timeout_ms ports code_paths
+              carrier network)a
   @client ~w(module options count command code_paths)a
-  @nemesis ~w(faults interval_s overlap boundaries schedule)a
-  @fault ~w(kind targets one_way port boundary zones duration_ms weight latency_ms jitter_ms bytes_per_s)a
   @checker ~w(name options)a
-  @plain ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s placement store)a
+  @plain ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s placement store roles)a
+
+  @doc false
+  # The options that there are, by place; the core's own tests compare them with its keys.
+  @spec known() :: %{atom() => [atom()]}
+  def known,
+    do:
+      Map.merge(Nemesis.known(), %{
+        spec: @top,
+        cluster: @cluster,
+        client: @client,
+        checker: @checker
+      })
 
   @typedoc "A spec: keyword lists, in the order in which they are written."
   @type t :: keyword()
@@ -27,16 +41,18 @@ defmodule FuzzDist.Spec do
     known!(options, @top, where)
     cluster = section!(options, :cluster, @cluster, where)
     client = section!(options, :client, @client, where)
-    nemesis = section!(options, :nemesis, @nemesis, where)
 
     options
     |> Keyword.take(@plain)
     |> Keyword.put_new(:name, default_name(module))
     |> Keyword.merge(
-      cluster: Keyword.update(cluster, :ports, nil, &ports/1),
+      cluster:
+        cluster
+        |> Keyword.update(:ports, nil, &ports/1)
+        |> Keyword.replace_lazy(:carrier, &names/1),
       client: client |> Keyword.merge(client_options(module, options, client)),
       workload: workload(options, where),
-      nemesis: Keyword.update(nemesis, :faults, [], &Enum.map(&1, fn f -> fault!(f, where) end)),
+      nemesis: options |> Keyword.get(:nemesis, []) |> Nemesis.build!(where),
       checkers: checkers(options[:checkers], where)
     )
   end
@@ -59,6 +75,8 @@ defmodule FuzzDist.Spec do
   # Names may come as :my_port.
   defp ports(ports),
     do: Enum.map(ports, fn port -> if is_list(port), do: port, else: [name: port] end)
+
+  defp names(names), do: Enum.map(names, &to_string/1)
 
   defp workload(options, where) do
     name = options[:workload]
@@ -96,50 +114,10 @@ defmodule FuzzDist.Spec do
     end)
   end
 
-  # A kind alone, or a keyword list. Names of kinds, targets and zones are Elixir atoms: `:half_open`.
-  defp fault!(kind, _where) when is_atom(kind), do: [kind: dashed(kind)]
-
-  defp fault!(fault, where) do
-    known!(fault, @fault, "#{where}, nemesis: faults:")
-
-    fault
-    |> Keyword.replace_lazy(:kind, &dashed/1)
-    |> Keyword.replace_lazy(:boundary, &dashed/1)
-    |> Keyword.replace_lazy(:zones, fn zones -> zones |> List.wrap() |> Enum.map(&dashed/1) end)
-    |> Keyword.replace_lazy(:targets, fn targets ->
-      targets |> List.wrap() |> Enum.map(&target/1)
-    end)
-  end
-
-  defp target({name, argument}), do: %{dashed(name) => links(argument)}
-  defp target(name), do: dashed(name)
-
-  defp links(arguments) do
-    Enum.map(arguments, fn
-      {from, to} -> [to_string(from), to_string(to)]
-      name -> name
-    end)
-  end
-
-  defp dashed(name) when is_atom(name) and not is_nil(name),
-    do: name |> Atom.to_string() |> String.replace("_", "-")
-
-  defp dashed(name), do: name
-
   defp section!(options, name, known, where) do
     section = Keyword.get(options, name, [])
     known!(section, known, "#{where}, #{name}:")
     section
-  end
-
-  defp known!(options, known, where) do
-    unless Keyword.keyword?(options) do
-      raise InputError, "#{where}: expected a keyword list, found #{inspect(options)}"
-    end
-
-    for {name, _} <- options, name not in known do
-      raise InputError, "#{where}: unknown option `#{name}`#{Suggest.hint(name, known)}"
-    end
   end
 
   # MyApp.RegisterTest -> "my_app-register_test"

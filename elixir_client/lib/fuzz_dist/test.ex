@@ -51,26 +51,37 @@ defmodule FuzzDist.Test do
   | `client_options` | `[]` | given to callbacks as `context.options` |
   | `client` | `[]` | `module` (this one), `count`, `command`, `code_paths` of client VMs |
   | `cluster` | `[]` | how nodes are started, see below |
-  | `nemesis` | no faults | which faults, see below |
+  | `nemesis` | a mix | which faults, see below; `:none` for no faults |
+  | `roles` | `[]` | what nodes are for, `[storage: ["n3"]]`: faults can be kept to a role |
   | `store` | `"store"` | where runs are stored |
 
   `cluster:` takes `net_ticktime_s` (60), `net_tickintensity` (4), `prevent_overlapping_partitions`
-  (true), `connect` (true: nodes are connected before the test), `ready_timeout_ms` (30000), `ports` (names
+  (true), `connect` (true: nodes are connected before the test), `restart_crashed` (false: whether nodes that end by
+  themselves are started again), `carrier` (nodes with the port driver), `ready_timeout_ms` (30000), `ports` (names
   of TCP ports that faults can touch, `{port:NAME}` in `env`), `env`, `cookie`, and `command`, `naming`,
   `code_paths`, which `mix fuzz_dist.run` sets so that nodes run the project.
 
-  `nemesis:` takes `faults`, `interval_s` (mean time between faults, 5), `overlap` (false), `boundaries`
-  (durations in ms at which your system changes its mind, by name), `schedule` (a file). A fault is
-  a kind alone or a keyword list:
+  Without `nemesis:`, or with neither `packages` nor `faults` in it, a rotating mix of the packages that need nothing is
+  injected: `:partition`, `:packet`, `:kill`, `:pause`, `:vm`. It takes `packages` (ready sets of faults, mixed in eras:
+  `[:kill, {:partition, :storage}]`, `:all`, or `:none`), `faults`, `interval_s` (mean time between faults, 5), `era_s`
+  (mean length of an era, 10), `overlap` (false), `boundaries` (durations in ms at which your system changes its mind,
+  by name, or `:mined` from its code), `membership` (the module that changes members), `capture` (false), `schedule` (a
+  file). A fault is a kind alone or a keyword list:
 
   | key | meaning |
   |---|---|
-  | `kind` | `:hold`, `:delay` (`latency_ms`, `jitter_ms`), `:throttle` (`bytes_per_s`), `:fin`, `:rst`, `:half_open`, `:ticks_only`, `:no_ticks`, `:refuse_connect`, `:kill`, `:pause`, `:restart` |
+  | `kind` | `:hold`, `:delay` (`latency_ms`, `jitter_ms`), `:throttle` (`bytes_per_s`), `:fin`, `:rst`, `:half_open`, `:ticks_only`, `:no_ticks`, `:refuse_connect`, `:kill`, `:pause`, `:restart`, and all others of `doc/spec.md` with their parameters |
+  | `plane` | which way to do it: `:carrier` |
   | `targets` | of `:one`, `:minority`, `:majority`, `:halves`, `:ring`, `:bridge`, `:primaries`, `:all`, `{:named, ["n1"]}`, `{:links, [{"n1", "n2"}]}` |
   | `one_way` | only one direction of each link |
   | `boundary`, `zones` | what the duration is drawn around (`:net_tick`), and where: `:certainly_below`, `:inside`, `:certainly_above` |
   | `duration_ms` | a fixed duration instead |
   | `port` | a name of `cluster: [ports: …]` instead of the distribution |
+  | `scope` | a role, or two for the links between them: `{:api, :storage}` |
+  | `process` | faults of processes: `{:registered, MyApp.Server}`, `{:global, :leader}`, `{:child, [MyApp.Supervisor, :id]}`, `{:resolver, [:ra_leader, :my_server]}` … |
+  | `pattern` | `:flap` or `:overlap`: several faults at once |
+  | `after` | what it waits for: `[event: :nodedown, of: "n2", delay_ms: 100]`, `[event: :elected, process: {:global, :leader}]`, `[event: :telemetry, of: [:my_app, :election, :won]]` |
+  | `optional` | whether the run goes on without it where it cannot be had |
   | `weight` | how often it is drawn against the others |
 
   All keys and their meaning in full: `doc/spec.md`.

@@ -104,6 +104,8 @@ defmodule Mix.Tasks.FuzzDist.New do
         rate: 100,
         # Four seconds instead of OTP's sixty, so that a test sees nodes go down and come back.
         cluster: [net_ticktime_s: 4],
+        # Without this a mix of partitions, bad links, killed and paused nodes would be injected, which the system below
+        # is not made for. `--nemesis default` tries it, and `nemesis: :none` injects nothing.
         nemesis: [
           interval_s: 2,
           faults: [

@@ -25,7 +25,9 @@ defmodule Mix.Tasks.FuzzDist.Run do
     * `--concurrency N` – logical processes: a number, or `2n` for two for each node
     * `--rate N` – operations a second in total
     * `--schedule FILE` – run these faults (a `schedule.json`) instead of drawing some
-    * `--nemesis FILE` – faults of this profile (a TOML file with a `[nemesis]` table) instead of the test's own
+    * `--nemesis FILE|PACKAGES` – faults of this profile (a TOML file with a `[nemesis]` table) or of these packages
+      (`kill,partition`, `all`) instead of the test's own; `none` for no faults, `default` for the rotating mix of a
+      test that names none
     * `--store DIR` – where runs are stored (`store`)
     * `--json` – one machine-readable object on standard output for each test
     * `--no-color` – no colours

@@ -15,6 +15,7 @@ use fuzz_dist_shim_page::{FOLDER_VARIABLE, Mapped, PAGE_FILE, journal};
 
 use super::{NodeStart, Tools};
 use crate::agents::Role;
+use crate::cluster::find_ebin;
 use crate::request::RunError;
 
 /// Names the library, where it is not beside the program.
@@ -25,26 +26,28 @@ const LIBRARY_FILE: &str = "libfuzz_dist_shim.so";
 /// How long after its end the library forgets a fault that was not healed.
 const GRACE_NS: u64 = 2_000_000_000;
 
-/// The library, absolute: named by the environment, or beside the program, or above that.
+/// The library, absolute: named by the environment, or beside the program or above that, or where the mix compiler
+/// puts it.
 pub fn find() -> Result<PathBuf, String> {
     if !cfg!(target_os = "linux") {
         return Err("needs Linux: a library is preloaded into nodes".into());
     }
     let named = std::env::var_os(LIBRARY_VARIABLE).filter(|value| !value.is_empty());
     let exe = std::env::current_exe().map_err(|e| format!("cannot find my own program: {e}"))?;
-    find_from(named.map(PathBuf::from), &exe)
+    find_from(named.map(PathBuf::from), &exe, find_ebin().ok().as_deref())
 }
 
-fn find_from(named: Option<PathBuf>, exe: &Path) -> Result<PathBuf, String> {
+fn find_from(named: Option<PathBuf>, exe: &Path, ebin: Option<&Path>) -> Result<PathBuf, String> {
     if let Some(path) = named {
         let path = std::path::absolute(&path).unwrap_or(path);
         let wrong = format!("{LIBRARY_VARIABLE} names {}, which is not a file", path.display());
         return path.is_file().then_some(path).ok_or(wrong);
     }
-    let mut beside = exe.ancestors().skip(1).take(2).map(|folder| folder.join(LIBRARY_FILE));
-    beside.find(|path| path.is_file()).ok_or_else(|| {
+    let beside = exe.ancestors().skip(1).take(2).map(|folder| folder.join(LIBRARY_FILE));
+    let installed = ebin.and_then(Path::parent).map(|app| app.join("priv").join(LIBRARY_FILE));
+    beside.chain(installed).find(|path| path.is_file()).ok_or_else(|| {
         format!(
-            "{LIBRARY_FILE} is not beside {}: build it with `cargo build -p fuzz_dist_shim` (`make build` does), \
+            "{LIBRARY_FILE} is neither beside {} nor in the priv folder of the client: build it with `cargo build -p fuzz_dist_shim` (`make build` does), \
              or name it in {LIBRARY_VARIABLE}",
             exe.display()
         )
@@ -163,12 +166,12 @@ mod tests {
     fn the_library_is_found_by_name_and_beside_the_program() {
         let root = tempfile::tempdir().unwrap();
         let exe = root.path().join("deps/fuzz_dist");
-        let missing = find_from(None, &exe).unwrap_err();
+        let missing = find_from(None, &exe, None).unwrap_err();
         assert!(missing.contains("cargo build -p fuzz_dist_shim"), "{missing}");
         let library = root.path().join(LIBRARY_FILE);
         std::fs::write(&library, "").unwrap();
-        assert_eq!(find_from(None, &exe).unwrap(), library);
-        let wrong = find_from(Some("/nowhere.so".into()), &exe).unwrap_err();
+        assert_eq!(find_from(None, &exe, None).unwrap(), library);
+        let wrong = find_from(Some("/nowhere.so".into()), &exe, None).unwrap_err();
         assert!(wrong.contains("FUZZ_DIST_SHIM_LIBRARY names /nowhere.so"), "{wrong}");
     }
 }
