@@ -1,11 +1,12 @@
 //! Runs a fault schedule: each fault is applied at its time, its effect awaited, healed at its time, and the
 //! heal awaited; all of it goes into the history.
 //!
-//! One thread keeps the time and does nothing that waits: what has to be waited for (an effect, a node that
-//! comes back, what `nodes()` says) is done by a watcher thread of the fault. What a fault does is for its
-//! plane to know ([`planes`]); this module knows only that it is applied, seen, healed and seen healed. However
-//! the run ends, [`Nemesis::run`] heals whatever is active before it returns.
+//! One thread keeps the time and hands faults to the threads of their planes ([`lanes`]). What has to be waited for
+//! (an effect, a node that comes back, what `nodes()` says) is done by a watcher thread of the fault. What a fault does
+//! is for its plane to know ([`planes`]); this module knows only that it is applied, seen, healed and seen healed.
+//! However the run ends, [`Nemesis::run`] heals whatever is active before it returns.
 
+mod lanes;
 pub mod planes;
 pub mod reaction;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use crate::request::{Reporter, RunError};
 use crate::stop::{Stop, StopReason};
 use crate::telemetry::Telemetry;
 use crate::workers::Workers;
+use lanes::{Lanes, Task};
 use planes::{AppliedFault, Order, Planes};
 use reaction::{Asked, Happenings, Sources, Waiting};
 use words::{describe, era_line, short, summary};
@@ -44,6 +46,9 @@ const SAMPLE_AHEAD_NS: u64 = 150_000_000;
 
 /// How often it is looked for the events that faults wait for.
 const EVENTS_EVERY: Duration = Duration::from_millis(2);
+
+/// How often it is looked whether the run must end, since a fault could not be healed.
+const FAILURES_EVERY: Duration = Duration::from_millis(100);
 
 /// How long after a heal its effect may take to be seen.
 const HEAL_OBSERVED_MAX: Duration = Duration::from_secs(20);
@@ -180,60 +185,38 @@ impl Nemesis {
         let mut schedule = schedule.clone();
         let mut waiting = Waiting::of(&schedule, main_start_ns);
         let mut due: BTreeSet<Due> = timeline(&schedule).into_iter().collect();
-        let mut running: Vec<Option<Running>> = schedule.faults.iter().map(|_| None).collect();
-        let mut watchers = Vec::new();
+        let lanes = Lanes::begin(self, &schedule.faults)?;
         let mut outcome = Ok(());
-        while let Some(next) =
-            self.next_due(&mut due, &mut waiting, &mut schedule, main_start_ns).transpose()
-        {
-            let done = next.and_then(|next| {
-                self.act(next, &schedule, main_start_ns, &mut running, &mut watchers)
-            });
-            // A thread that has ended keeps its stack until somebody lets go of it.
-            watchers.retain(|watcher: &JoinHandle<()>| !watcher.is_finished());
-            if let Err(error) = done {
-                outcome = Err(error);
+        loop {
+            match self.next_due(&lanes, &mut due, &mut waiting, &mut schedule, main_start_ns) {
+                Ok(Some((offset_ns, Action::Era, i))) => {
+                    outcome = self.era(main_start_ns + offset_ns, i, &schedule);
+                }
+                Ok(Some((offset_ns, action, i))) => {
+                    let (at_ns, fault) = (main_start_ns + offset_ns, schedule.faults[i].clone());
+                    lanes.give(Task { action, at_ns, fault });
+                }
+                Ok(None) => break,
+                Err(error) => outcome = Err(error),
+            }
+            if outcome.is_err() {
                 break;
             }
         }
-        for one in running.into_iter().flatten() {
-            let healed = self.heal(one, None, &mut watchers);
-            outcome = outcome.and(healed);
-        }
-        for watcher in watchers {
-            drop(watcher.join());
-        }
-        outcome.and_then(|()| self.give_up(&waiting, &mut schedule))
+        outcome.and(lanes.end())?;
+        self.give_up(&waiting, &mut schedule)
     }
 
-    fn act(
-        &self,
-        (offset_ns, action, i): Due,
-        schedule: &FaultSchedule,
-        main_start_ns: u64,
-        running: &mut [Option<Running>],
-        watchers: &mut Vec<JoinHandle<()>>,
-    ) -> Result<(), RunError> {
-        let at_ns = main_start_ns + offset_ns;
-        match action {
-            Action::Era => {
-                let value = era_value(i, &schedule.eras[i]);
-                self.reporter.line(&era_line(&schedule.eras[i].packages));
-                self.recorder.nemesis(at_ns, "era", value)
-            }
-            Action::Start => {
-                self.start(&schedule.faults[i], at_ns).map(|started| running[i] = started)
-            }
-            Action::Sample => running[i].as_ref().map_or(Ok(()), |one| self.sample(one, watchers)),
-            Action::Heal => {
-                running[i].take().map_or(Ok(()), |one| self.heal(one, Some(at_ns), watchers))
-            }
-        }
+    fn era(&self, at_ns: u64, i: usize, schedule: &FaultSchedule) -> Result<(), RunError> {
+        let era = &schedule.eras[i];
+        self.reporter.line(&era_line(&era.packages));
+        self.recorder.nemesis(at_ns, "era", era_value(i, era))
     }
 
     /// Sleeps until something is to be done, and gives it; none when nothing is left, or the run should stop.
     fn next_due(
         &self,
+        lanes: &Lanes,
         due: &mut BTreeSet<Due>,
         waiting: &mut Waiting,
         schedule: &mut FaultSchedule,
@@ -244,22 +227,21 @@ impl Nemesis {
             let wait = match due.first() {
                 None if waiting.is_empty() => return Ok(None),
                 None => EVENTS_EVERY,
-                Some((offset_ns, action, i)) => {
-                    let plane = match action {
-                        Action::Era => None,
-                        _ => self.planes.get(schedule.faults[*i].kind.plane()),
-                    };
-                    let lead_ns = plane.map_or(0, |plane| plane.lead().as_nanos() as u64);
-                    let at_ns = (main_start_ns + offset_ns).saturating_sub(lead_ns);
+                Some((offset_ns, ..)) => {
+                    let ahead_ns = planes::AHEAD.as_nanos() as u64;
+                    let at_ns = (main_start_ns + offset_ns).saturating_sub(ahead_ns);
                     Duration::from_nanos(at_ns.saturating_sub(self.recorder.now_ns()))
                 }
             };
-            let slice = if waiting.is_empty() { wait } else { wait.min(EVENTS_EVERY) };
+            let slice = wait.min(if waiting.is_empty() { FAILURES_EVERY } else { EVENTS_EVERY });
             if self.over.wait(slice) {
                 return Ok(None);
             }
             if slice == wait && !due.is_empty() {
                 return Ok(due.pop_first());
+            }
+            if lanes.have_failed() {
+                return Ok(None);
             }
         }
     }
@@ -348,6 +330,7 @@ impl Nemesis {
         };
         self.recorder.nemesis(at_ns, "fault-start", describe(fault, &resolved))?;
         let order = Order { fault: fault.clone(), resolved: resolved.clone(), at_ns };
+        self.await_time(fault, at_ns);
         let applied = match self.planes.get(fault.kind.plane()) {
             Some(plane) => plane.apply(&order),
             None => Err(format!("the {} plane is not open", fault.kind.plane())),

@@ -48,6 +48,9 @@ pub const REGISTERED: &[&Registration] = &[
     &net::REGISTRATION,
 ];
 
+/// How long before its time a fault is prepared, and handed over to a plane that keeps the time itself.
+pub const AHEAD: Duration = Duration::from_millis(10);
+
 /// What a plane is to everybody else.
 #[derive(Debug)]
 pub struct Registration {
@@ -108,13 +111,13 @@ pub struct Tools {
 
 /// A way to inject faults. Shared between threads.
 ///
-/// `apply` and [`AppliedFault::heal`] are called by the thread that keeps the time: they return when it is
-/// done, within a few hundred milliseconds, and leave waiting for effects to the observations. Errors are
+/// `apply` and [`AppliedFault::heal`] are called by the thread of the plane, for one fault after the other: they return
+/// when it is done, within a few hundred milliseconds, and leave waiting for effects to the observations. Errors are
 /// texts for people: what failed, on whom, and the likely cause.
 pub trait FaultPlane: Send + Sync {
-    /// How long before its time a fault is handed over by planes that can act at an exact time.
-    fn lead(&self) -> Duration {
-        Duration::ZERO
+    /// Whether it acts at an exact time by itself: then faults come up to [`AHEAD`] before theirs, and else at it.
+    fn keeps_time(&self) -> bool {
+        false
     }
 
     /// Applies a fault.
@@ -167,7 +170,7 @@ pub trait AppliedFault: Send + Sync {
     /// Why no effect could be seen; asked after the heal.
     fn why_not(&self) -> String;
 
-    /// Takes the fault back, at `at_ns` of the run's clock for planes with a [`FaultPlane::lead`], else now.
+    /// Takes the fault back, at `at_ns` of the run's clock for planes that keep the time, else now.
     /// When that was, by `CLOCK_MONOTONIC`. Must do no harm when it was healed before, or when another fault
     /// has changed what it is about.
     ///

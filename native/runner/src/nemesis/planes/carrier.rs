@@ -31,13 +31,12 @@ use serde_json::{Value as Json, json};
 
 use self::driver::{Counts, Direction, Driver, Rule};
 use self::library::{LIBRARY_VARIABLE, MODULE_FILE};
-use super::{Applied, AppliedFault, FaultPlane, NodeStart, Order, Registration, Seen, Tools};
+use super::{
+    AHEAD, Applied, AppliedFault, FaultPlane, NodeStart, Order, Registration, Seen, Tools,
+};
 use crate::cluster::{Cluster, quote};
 use crate::recorder::{map, strings};
 use crate::request::RunError;
-
-/// How long before its time a fault is handed to the drivers.
-const LEAD: Duration = Duration::from_millis(8);
 
 /// How often drivers are looked for that were lost.
 const TEND_EVERY: Duration = Duration::from_millis(20);
@@ -306,8 +305,8 @@ fn request(kind: &CarrierFault, seed: u64) -> Json {
 }
 
 impl FaultPlane for CarrierPlane {
-    fn lead(&self) -> Duration {
-        LEAD
+    fn keeps_time(&self) -> bool {
+        true
     }
 
     fn apply(&self, order: &Order) -> Result<Applied, String> {
@@ -432,7 +431,7 @@ impl AppliedFault for AppliedToFrames {
         if let Some(at_ns) = at_ns {
             let due_ns = self.tools.recorder.clock().start_monotonic_ns + at_ns;
             std::thread::sleep(Duration::from_nanos(
-                due_ns.saturating_sub(clock::monotonic_ns()).min(2 * LEAD.as_nanos() as u64),
+                due_ns.saturating_sub(clock::monotonic_ns()).min(2 * AHEAD.as_nanos() as u64),
             ));
         }
         Ok(self.take_back())

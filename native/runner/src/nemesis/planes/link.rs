@@ -5,7 +5,6 @@
 //! the history in any case. Faults are handed over a little ahead with their exact time.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::fault::{Availability, FaultKind, FaultSchedule, LinkFault, Plane};
@@ -16,9 +15,6 @@ use fuzz_dist_nemesis::plane::{DIST_CHANNEL, LinkObservation, LinkStats, PlaneCl
 use super::{Applied, AppliedFault, FaultPlane, Order, Registration, Seen, Tools};
 use crate::observer::Observations;
 use crate::recorder::{Recorder, map, strings};
-
-/// How long before its time a fault is handed to the plane process.
-const LEAD: Duration = Duration::from_millis(8);
 
 /// What is told of faults of single messages.
 const BEYOND_TCP: &str = "outside what TCP can do: single messages vanish from a connection that lives, or change \
@@ -63,8 +59,8 @@ struct LinkPlane {
 }
 
 impl FaultPlane for LinkPlane {
-    fn lead(&self) -> Duration {
-        LEAD
+    fn keeps_time(&self) -> bool {
+        true
     }
 
     fn apply(&self, order: &Order) -> Result<Applied, String> {

@@ -118,7 +118,18 @@ impl VmPlane {
         let agents = Arc::clone(&tools.agents);
         let nodes = tools.cluster.full_names();
         let ebin = code_path::find_ebin()?;
-        Ok(VmPlane::new(agents, nodes, ebin, tools.seed, tools.spec.cluster.connect))
+        let plane = VmPlane::new(agents, nodes, ebin, tools.seed, tools.spec.cluster.connect);
+        plane.load_everywhere();
+        Ok(plane)
+    }
+
+    /// The first fault of a node would else be late by what loading takes. A node that cannot is told of by its faults.
+    fn load_everywhere(&self) {
+        std::thread::scope(|scope| {
+            for (node, _) in &self.nodes {
+                scope.spawn(move || self.link(node).map(drop));
+            }
+        });
     }
 
     /// For nodes (short and full names) whose agents dial `agents`, with the folder of our compiled modules.
