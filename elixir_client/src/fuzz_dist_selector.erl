@@ -13,6 +13,8 @@
 -export([resolve/2, children/1, is_supervisor/1, text/1]).
 
 -define(CALL_MS, 1000).
+%% How long is waited for somebody to take a lock.
+-define(HELD_MS, 200).
 %% Of names in a message.
 -define(NAMES_MAX, 20).
 %% Processes of every VM that belong to no application.
@@ -176,16 +178,20 @@ resolver(<<"ra-leader">>, Name) ->
         Other -> no(["ra knows no leader of ", Name, " on ", here(), ": ", text(Other)])
     end;
 resolver(<<"global-lock">>, Resource) ->
-    case ets:lookup(global_locks, term(Resource)) of
-        [{_, _, [{Pid, _} | _]}] -> Pid;
+    Name = term(Resource),
+    Holders = fun() -> [Pid || {_, _, Held} <- ets:lookup(global_locks, Name), {Pid, _} <- Held] end,
+    case until_held(Holders) of
+        [Pid | _] -> Pid;
         [] -> no(["nobody holds the global lock ", Resource, " on ", here(), "; held are: ",
                   list([Id || {Id, _, _} <- ets:tab2list(global_locks)])])
     end;
 resolver(<<"mnesia-lock">>, Table) ->
     Ask = needs(mnesia, system_info, 1),
     Name = term(Table),
-    Locks = try Ask(held_locks) catch exit:Reason -> no(["mnesia does not run on ", here(), ": ", text(Reason)]) end,
-    case [Pid || {{Of, _}, _, {tid, _, Pid}} <- Locks, Of =:= Name] of
+    Locks = fun() ->
+        try Ask(held_locks) catch exit:Reason -> no(["mnesia does not run on ", here(), ": ", text(Reason)]) end
+    end,
+    case until_held(fun() -> [Pid || {{Of, _}, _, {tid, _, Pid}} <- Locks(), Of =:= Name] end) of
         [Pid | _] -> Pid;
         [] -> no(["nobody holds a lock of the table ", Table, " on ", here()])
     end;
@@ -199,6 +205,17 @@ resolver(Function, Argument) ->
                            end);
         [_] ->
             no(["there is no resolver ", Function])
+    end.
+
+%% A lock is held for moments, with others in between when nobody does.
+until_held(Holders) ->
+    until_held(Holders, erlang:monotonic_time(millisecond) + ?HELD_MS).
+
+until_held(Holders, Deadline) ->
+    Found = Holders(),
+    case Found =:= [] andalso erlang:monotonic_time(millisecond) < Deadline of
+        true -> timer:sleep(1), until_held(Holders, Deadline);
+        false -> Found
     end.
 
 whom(_, Pid) when is_pid(Pid) -> Pid;

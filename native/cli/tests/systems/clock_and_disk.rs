@@ -63,6 +63,7 @@ fn run(nodes: usize, time_limit_s: f64, faults: &[(u32, &str, &str, u64, u64)]) 
 fn run_package(package: &str, time_limit_s: f64) -> Run {
     let stage = logs(3, time_limit_s);
     let spec = std::fs::read_to_string(stage.scene.path("t.toml")).unwrap();
+    let spec = spec.replace("recovery_s = 8.0", "recovery_s = 2.0");
     stage.spec(&format!("seed = 11\n{spec}[nemesis]\ninterval_s = 0.5\nera_s = 30.0\n"));
     let ended = stage.fuzz_dist(&["run", "t.toml", "--nemesis", package]);
     let run = stage.read(ended);
@@ -77,7 +78,7 @@ fn clocks(run: &Run) -> &[Json] {
 
 #[test]
 fn clocks_of_the_package_are_off_and_right_at_the_end() {
-    let run = run_package("clock", 12.0);
+    let run = run_package("clock", 9.0);
     run.assert_faults_observed(2);
     assert!(run.faults().iter().all(|fault| fault["package"] == "clock"), "{:?}", run.faults());
     let offset = |ns: &Value| ns.as_int().unwrap().abs();
@@ -134,7 +135,7 @@ fn vms_follow_a_clock_by_their_time_warp_mode() {
 /// As Jepsen's, which leave a system with less than a majority of its files damaged; here the logs tell what is left.
 #[test]
 fn files_of_the_package_are_damaged_and_every_node_is_started() {
-    let run = run_package("file-corruption", 10.0);
+    let run = run_package("file-corruption", 9.0);
     let mut damaged = 0;
     for fault in run.faults() {
         assert_eq!(fault["package"], "file-corruption");

@@ -20,6 +20,7 @@ mod default_mix;
 mod erlang;
 mod links;
 mod membership;
+mod mnesia;
 mod net;
 mod observation;
 mod probe;
