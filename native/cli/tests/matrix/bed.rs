@@ -93,8 +93,8 @@ pub struct Plan {
     pub nodes: usize,
     pub faults: Vec<Placed>,
     pub time_limit_ms: u64,
-    /// Whether nodes are asked in the end what they still hold.
-    pub asks: bool,
+    /// If nodes are asked in the end what they still hold: how long they may take to come back before.
+    pub asks_after_s: Option<u64>,
 }
 
 fn node(index: usize) -> String {
@@ -156,7 +156,7 @@ impl Plan {
             faults.push(Placed { row, start_ms, lasts_ms, target: target(row, on), id });
         }
         let end_ms = free_ms.into_iter().max().unwrap_or_default();
-        Plan { bed, nodes, faults, time_limit_ms: end_ms, asks: true }
+        Plan { bed, nodes, faults, time_limit_ms: end_ms, asks_after_s: Some(2 * times) }
     }
 
     /// One row, held for a time, in a cluster as small as can be.
@@ -165,7 +165,7 @@ impl Plan {
         let start_ms = if row.bed == Bed::Stopped { 1000 } else { 300 } + margin_ms(row);
         let target = target(row, 0);
         let placed = Placed { row, start_ms, lasts_ms, target, id: 1 };
-        Plan { bed: row.bed, nodes, faults: vec![placed], time_limit_ms, asks: false }
+        Plan { bed: row.bed, nodes, faults: vec![placed], time_limit_ms, asks_after_s: None }
     }
 
     /// `spec.toml`.
@@ -174,12 +174,12 @@ impl Plan {
         let connected = !matches!(bed, Bed::Alone | Bed::Stopped);
         let gossip = matches!(bed, Bed::Pair | Bed::Carried | Bed::Bridged);
         let (limit_s, mnesia) = (self.time_limit_ms as f64 / 1000.0, *bed == Bed::Schema);
-        let in_the_end = match self.asks {
-            true => "final_generator = { each-thread = { once = { f = \"held\" } } }",
-            false => "",
+        let in_the_end = match self.asks_after_s {
+            Some(_) => "final_generator = { each-thread = { once = { f = \"held\" } } }",
+            None => "",
         };
         // Final operations wait all of the recovery.
-        let recovery_s = if self.asks { 2.0 } else { 40.0 };
+        let recovery_s = self.asks_after_s.unwrap_or(40) as f64;
         let mut spec = format!(
             r#"name = "matrix"
 nodes = {nodes}

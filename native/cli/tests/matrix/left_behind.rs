@@ -49,6 +49,11 @@ impl Marks {
         self.cast.as_ref().expect("nobody has looked at the run")
     }
 
+    /// Whether the run has network namespaces of its own, by the names that are known here.
+    pub fn has_namespaces(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
     /// Names of those namespaces of the run that `ip netns` knows.
     fn named(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir("/run/netns") else { return Vec::new() };

@@ -226,7 +226,7 @@ pub const ROWS: &[Row] = &[
     },
     vm("garbage", "megabytes = 8", "has collected", "8 MB are free again"),
     vm("set-cookie", "cookie = \"another\"", "has another cookie", "its own cookie again"),
-    vm("dirty-block", "", "a dirty job waits", "a dirty job runs after"),
+    vm("dirty-block", "", "a dirty job waits", "a dirty job runs after").lasting(1800),
     vm(
         "load-module",
         "module = \"versioned\"\nfile = \"second/versioned.beam\"",
