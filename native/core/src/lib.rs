@@ -11,6 +11,7 @@ pub mod fault;
 pub mod history;
 pub mod history_file;
 pub mod interop;
+mod items;
 pub mod op;
 pub mod seed;
 pub mod spec;
@@ -21,6 +22,7 @@ pub mod value;
 pub mod verdict;
 
 pub use history::History;
+pub use items::Items;
 pub use op::{Op, OpType, Process};
 pub use sym::Sym;
 pub use value::Value;

@@ -14,6 +14,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use crate::items::Items;
 use crate::sym::Sym;
 
 /// A term. `Eq`, `Hash` and `Ord` are structural; floats compare by their bits' total order.
@@ -37,13 +38,13 @@ pub enum Value {
     /// An Erlang binary that is not UTF-8.
     Bytes(Arc<Vec<u8>>),
     /// An Erlang list; an EDN vector or list.
-    List(Arc<Vec<Value>>),
+    List(Items),
     /// An Erlang tuple. `{k, v}` is also the key of an independent operation.
-    Tuple(Arc<Vec<Value>>),
+    Tuple(Items),
     /// A map, sorted by key, keys unique.
     Map(Arc<Vec<(Value, Value)>>),
     /// A set, sorted, elements unique.
-    Set(Arc<Vec<Value>>),
+    Set(Items),
     /// A term that only the BEAM understands, as ETF with its leading 131.
     Etf(Arc<Vec<u8>>),
 }
@@ -61,12 +62,12 @@ impl Value {
 
     /// A list of the given elements.
     pub fn list(items: impl Into<Vec<Value>>) -> Value {
-        Value::List(Arc::new(items.into()))
+        Value::List(items.into().into())
     }
 
     /// A tuple of the given elements.
     pub fn tuple(items: impl Into<Vec<Value>>) -> Value {
-        Value::Tuple(Arc::new(items.into()))
+        Value::Tuple(items.into().into())
     }
 
     /// A map; a key given twice keeps its last value.
@@ -78,7 +79,7 @@ impl Value {
     /// A set of the given elements.
     pub fn set(items: impl IntoIterator<Item = Value>) -> Value {
         let sorted: std::collections::BTreeSet<Value> = items.into_iter().collect();
-        Value::Set(Arc::new(sorted.into_iter().collect()))
+        Value::Set(sorted.into_iter().collect())
     }
 
     /// Whether this is nil.

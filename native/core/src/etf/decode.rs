@@ -160,13 +160,13 @@ impl<'a> Decoder<'a> {
             }
             tag::SMALL_TUPLE => {
                 let arity = usize::from(self.byte()?);
-                Ok(Value::Tuple(Arc::new(self.terms(arity, depth, names)?)))
+                Ok(Value::tuple(self.terms(arity, depth, names)?))
             }
             tag::LARGE_TUPLE => {
                 let arity = self.count(1)?;
-                Ok(Value::Tuple(Arc::new(self.terms(arity, depth, names)?)))
+                Ok(Value::tuple(self.terms(arity, depth, names)?))
             }
-            tag::NIL => Ok(Value::List(Arc::default())),
+            tag::NIL => Ok(Value::list(Vec::new())),
             tag::STRING => {
                 let length = self.short()?;
                 let bytes = self.take(length)?;
@@ -252,14 +252,14 @@ impl<'a> Decoder<'a> {
         let mut items = self.terms(count, depth, names)?;
         if self.bytes.get(self.at) == Some(&tag::NIL) {
             self.at += 1;
-            return Ok(Value::List(Arc::new(items)));
+            return Ok(Value::list(items));
         }
         // No BEAM writes a list whose tail is a list of its own, but other encoders may.
         match self.term(depth + 1, names)? {
             tail if count == 0 => Ok(tail),
             Value::List(tail) => {
                 items.extend(tail.iter().cloned());
-                Ok(Value::List(Arc::new(items)))
+                Ok(Value::list(items))
             }
             _ => Ok(self.verbatim(start)),
         }

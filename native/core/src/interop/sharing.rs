@@ -5,32 +5,41 @@
 //! their elements; a list that is there already is taken from it. The table is bounded, so sharing is not
 //! complete, and looking costs one pass over the elements at most.
 
-use std::sync::Arc;
-
+use crate::items::Items;
 use crate::value::Value;
 
-const SLOT_COUNT: usize = 1 << 15;
+/// As many as lie in a core's own cache together with their lists.
+const SLOT_COUNT: usize = 1 << 12;
+
+/// A list that was built, and the whole hash of its elements: another list is nearly always told from it
+/// without looking at it.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    hash: u32,
+    list: Option<Items>,
+}
 
 /// Lists that were built last. Without a table nothing is shared.
 #[derive(Debug, Default)]
 pub(super) struct Sharing {
-    slots: Vec<Option<Arc<Vec<Value>>>>,
+    slots: Vec<Slot>,
 }
 
 impl Sharing {
     /// With a table.
     pub fn new() -> Sharing {
-        Sharing { slots: vec![None; SLOT_COUNT] }
+        Sharing { slots: vec![Slot::default(); SLOT_COUNT] }
     }
 
     /// The list of the elements from `start` on, which are taken from the stack. It has no room to grow.
     pub fn list(&mut self, stack: &mut Vec<Value>, start: usize) -> Value {
         let items = &stack[start..];
-        let slot = match (self.slots.is_empty(), hash(items)) {
-            (false, Some(hash)) => &mut self.slots[hash as usize % SLOT_COUNT],
-            _ => return Value::List(Arc::new(stack.drain(start..).collect())),
+        let (slot, hash) = match (self.slots.is_empty(), hash(items)) {
+            (false, Some(hash)) => (&mut self.slots[hash as usize % SLOT_COUNT], hash),
+            _ => return Value::List(Items::drain(stack, start)),
         };
-        if let Some(known) = slot
+        if let Some(known) = &slot.list
+            && slot.hash == hash
             && known.len() == items.len()
             && known.iter().zip(items).all(|(a, b)| is_same(a, b))
         {
@@ -38,14 +47,14 @@ impl Sharing {
             stack.truncate(start);
             return Value::List(known);
         }
-        let list: Arc<Vec<Value>> = Arc::new(stack.drain(start..).collect());
-        *slot = Some(list.clone());
+        let list = Items::drain(stack, start);
+        *slot = Slot { hash, list: Some(list.clone()) };
         Value::List(list)
     }
 }
 
 /// A hash of elements that can be compared at once; `None` if there is another one.
-fn hash(items: &[Value]) -> Option<u64> {
+fn hash(items: &[Value]) -> Option<u32> {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut hash = items.len() as u64;
     for item in items {
@@ -55,12 +64,12 @@ fn hash(items: &[Value]) -> Option<u64> {
             Value::Int(n) => (2, *n as u64),
             Value::Sym(sym) => (3, u64::from(sym.id())),
             // Lists inside are shared themselves.
-            Value::List(list) => (4, Arc::as_ptr(list) as u64),
+            Value::List(list) => (4, list.address() as u64),
             _ => return None,
         };
         hash = (hash.rotate_left(5) ^ word).wrapping_mul(FACTOR).wrapping_add(kind);
     }
-    Some((hash ^ (hash >> 32)).wrapping_mul(FACTOR) >> 32)
+    Some(((hash ^ (hash >> 32)).wrapping_mul(FACTOR) >> 32) as u32)
 }
 
 /// Whether two elements are the same without looking into them.
@@ -70,7 +79,7 @@ fn is_same(a: &Value, b: &Value) -> bool {
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::Int(a), Value::Int(b)) => a == b,
         (Value::Sym(a), Value::Sym(b)) => a == b,
-        (Value::List(a), Value::List(b)) => Arc::ptr_eq(a, b),
+        (Value::List(a), Value::List(b)) => a.address() == b.address(),
         _ => false,
     }
 }
@@ -87,9 +96,9 @@ mod tests {
         list
     }
 
-    fn pointer(value: &Value) -> *const Vec<Value> {
+    fn pointer(value: &Value) -> usize {
         match value {
-            Value::List(items) => Arc::as_ptr(items),
+            Value::List(items) => items.address(),
             other => panic!("{other}"),
         }
     }
