@@ -212,13 +212,21 @@ impl Case<'_> {
         let broken = broken(txns, txns.count(), inferred);
         let teller = Teller::new(txns, level.visibility());
         // Two values of a key in one transaction have a name of their own.
-        let is_two_values = |cycle: &Vec<u32>| cycle.len() == 2 && read_both(txns, cycle);
-        let two = broken.cycles.iter().any(is_two_values);
-        let name = match level {
-            Level::ReadAtomic if two => "non-repeatable-read",
-            _ => level.anomaly(),
+        let has_two_values = |cycle: &Vec<u32>| {
+            level == Level::ReadAtomic && cycle.len() == 2 && read_both(txns, cycle)
         };
-        tell(&mut self.findings, name, &teller, &broken);
+        let Broken { cycles, count, stale } = broken;
+        let (two_values, cycles): (Vec<_>, Vec<_>) = cycles.into_iter().partition(has_two_values);
+        let is_all = cycles.is_empty() && stale.is_empty();
+        let two_count = if is_all { count } else { two_values.len() as u64 };
+        for (name, broken) in [
+            ("non-repeatable-read", Broken { cycles: two_values, count: two_count, stale: vec![] }),
+            (level.anomaly(), Broken { cycles, count: count - two_count, stale }),
+        ] {
+            if broken.count > 0 {
+                tell(&mut self.findings, name, &teller, &broken);
+            }
+        }
     }
 
     /// Decides guarantees: all that are asked for together first, then which are to blame.

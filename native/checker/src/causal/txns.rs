@@ -199,10 +199,11 @@ impl<'h> Txns<'h> {
         let process = |txn: &Txn| {
             self.history.ops()[txn.invoke as usize].process.client().unwrap_or_default()
         };
-        // By process: its chain, its last transaction so far, and its last one that succeeded.
+        // By process: its chain, its last transaction so far that succeeded, and its very last one. Nothing
+        // comes after one without an answer, not even another such one.
         let mut sessions: FxHashMap<i64, (u32, u32, u32)> = FxHashMap::default();
         for (number, txn) in (0..).zip(&self.list) {
-            if txn.outcome == OpType::Ok {
+            if txn.happened {
                 sessions.entry(process(txn)).or_insert((NONE, NONE, number)).2 = number;
             }
         }
@@ -212,8 +213,8 @@ impl<'h> Txns<'h> {
             if !txn.happened {
                 continue;
             }
-            let session = sessions.entry(process(txn)).or_insert((NONE, NONE, NONE));
-            let goes_on = txn.outcome != OpType::Ok && session.2 != NONE && session.2 > number;
+            let session = sessions.entry(process(txn)).or_insert((NONE, NONE, number));
+            let goes_on = txn.outcome != OpType::Ok && session.2 > number;
             let before = session.1;
             let mut chain = session.0;
             if goes_on || chain == NONE {
