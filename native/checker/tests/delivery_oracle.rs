@@ -24,8 +24,8 @@ struct Broker {
     done: u8,
     /// Who holds each message that is delivered.
     holder: [i8; MESSAGES],
-    /// Messages that may go back: a settlement was not certainly heard.
-    loose: u8,
+    /// By message: holders from whom it may go back once, since their settlement was not certainly heard.
+    loose: [u8; MESSAGES],
     /// Consumers that are lost.
     lost: u8,
     /// Operations that have begun and not taken effect.
@@ -79,11 +79,12 @@ impl Oracle<'_> {
             let may_return = match self.promise {
                 "at-most-once" => false,
                 "at-least-once" => true,
-                _ => broker.loose & bit != 0 || (holder >= 0 && broker.lost >> holder & 1 == 1),
+                _ => holder >= 0 && (broker.loose[message] | broker.lost) >> holder & 1 == 1,
             };
             if holder >= 0 && may_return {
                 let mut next = broker.clone();
                 next.holder[message] = -1;
+                next.loose[message] &= !(1 << holder);
                 next.available |= bit;
                 nexts.push(next);
             }
@@ -109,7 +110,9 @@ impl Oracle<'_> {
                 next.open |= 1 << broker.position;
             }
             if op.f.as_str() == "ack" && outcome != OpType::Ok {
-                next.loose |= messages(&op.value);
+                for (message, holders) in next.loose.iter_mut().enumerate() {
+                    *holders |= (messages(&op.value) >> message & 1) << process;
+                }
             }
             // Whoever does not know what became of an operation is gone.
             if op.f.as_str() == "crash" || outcome == OpType::Info {
@@ -193,7 +196,7 @@ fn possible(history: &History, promise: &'static str, auto_ack: bool) -> bool {
         available: 0,
         done: 0,
         holder: [-1; MESSAGES],
-        loose: 0,
+        loose: [0; MESSAGES],
         lost: 0,
         open: 0,
         position: 0,
