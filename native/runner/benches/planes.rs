@@ -58,6 +58,14 @@ const ROWS: &[Row] = &[
         lasts_ms: 120,
     },
     Row {
+        name: "net",
+        plane: "net",
+        faults: &[r#"{"kind": "net-drop"}"#, r#"{"kind": "net-reject"}"#],
+        count: 120,
+        every_ms: 300,
+        lasts_ms: 200,
+    },
+    Row {
         name: "process, pause",
         plane: "process",
         faults: &[r#"{"kind": "pause"}"#],
@@ -122,6 +130,9 @@ const ROWS: &[Row] = &[
     },
 ];
 
+/// Its nodes are in namespaces, where there are no proxies: it is not mixed with the others.
+const NET: &str = "net";
+
 /// Faults a minute of all planes together that five nodes are given, and how late one in a hundred may be.
 const RATES_PER_MINUTE: [usize; 4] = [60, 120, 240, 480];
 const MIXED_MS: u64 = 30_000;
@@ -146,7 +157,11 @@ fn main() -> Outcome<()> {
     for row in ROWS.iter().filter(|row| row.name.contains(&only)) {
         let faults: Vec<Value> =
             (0..scaled(row.count)).map(|i| row.fault(i, i as u64 * row.every_ms, 3)).collect();
-        let results = stage.run(row.name, 3, faults)?;
+        let network = if row.plane == NET { "namespaces" } else { "loopback" };
+        let Some(results) = stage.run(row.name, 3, network, faults)? else {
+            println!("{:<16}cannot be had here; `fuzz_dist doctor` says why", row.name);
+            continue;
+        };
         for plane in planes(&results) {
             println!("{}", line(row.name, plane));
         }
@@ -181,7 +196,7 @@ fn scaled(count: usize) -> usize {
     ((count as f64 * factor.unwrap_or(1.0)) as usize).max(1)
 }
 
-/// Five nodes under the faults of all planes in turn, at one rate after the other, until one is too much. Kinds that need
+/// Five nodes under the faults of all planes but [`NET`] in turn, at one rate after the other, until one is too much. Kinds that need
 /// seconds to heal come more rarely, as they could not be had at these rates by anybody.
 fn mixed(stage: &Stage) -> Outcome<()> {
     println!("\nevery plane mixed, five nodes, {} s each:", MIXED_MS / 1000);
@@ -190,8 +205,9 @@ fn mixed(stage: &Stage) -> Outcome<()> {
         let every_ms = 60_000 / rate as u64;
         let faults: Vec<Value> = (0..count)
             .map(|i| {
+                let loopback = ROWS.iter().filter(|row| row.plane != NET);
                 let (quick, rare): (Vec<&Row>, Vec<&Row>) =
-                    ROWS.iter().partition(|row| row.every_ms < 1000);
+                    loopback.partition(|row| row.every_ms < 1000);
                 let due_ms = i as u64 * every_ms;
                 // About one in five seconds.
                 let is_rare = due_ms / 5000 != (due_ms + every_ms) / 5000;
@@ -204,7 +220,8 @@ fn mixed(stage: &Stage) -> Outcome<()> {
                 fault
             })
             .collect();
-        let results = stage.run(&format!("mixed-{rate}"), 5, faults)?;
+        let name = format!("mixed-{rate}");
+        let results = stage.run(&name, 5, "loopback", faults)?.ok_or("no fault can be had here")?;
         let mut worst: f64 = 0.0;
         let mut lines = Vec::new();
         for plane in planes(&results) {
@@ -304,8 +321,14 @@ impl Stage {
         Ok(stage)
     }
 
-    /// A run with these faults, and its results.
-    fn run(&self, name: &str, nodes: usize, mut faults: Vec<Value>) -> Outcome<Value> {
+    /// A run with these faults, and its results; none if no such fault can be had here.
+    fn run(
+        &self,
+        name: &str,
+        nodes: usize,
+        network: &str,
+        mut faults: Vec<Value>,
+    ) -> Outcome<Option<Value>> {
         let end_ns = |fault: &Value| {
             fault["start_ns"].as_u64().unwrap_or(0) + fault["duration_ns"].as_u64().unwrap_or(0)
         };
@@ -313,6 +336,9 @@ impl Stage {
         let name = name.replace(", ", "-");
         let names: Vec<String> = (1..=nodes).map(|n| format!("n{n}")).collect();
         faults.retain(is_available);
+        if faults.is_empty() {
+            return Ok(None);
+        }
         let schedule = json!({"version": 1, "seed": 1, "nodes": names, "faults": faults});
         let (spec, given) = (format!("{name}.toml"), format!("{name}.json"));
         std::fs::write(self.scratch.join(&given), schedule.to_string())?;
@@ -320,6 +346,7 @@ impl Stage {
             self.scratch.join(&spec),
             SPEC.replace("NAME", &name)
                 .replace("NODES", &nodes.to_string())
+                .replace("NETWORK", network)
                 .replace("LIMIT", &format!("{:.1}", last_ns as f64 / 1e9 + 2.0)),
         )?;
         let ended = Command::new(&self.exe)
@@ -337,7 +364,7 @@ impl Stage {
             let said = String::from_utf8_lossy(&ended.stderr);
             return Err(format!("{name} left no results; the run said: {said}").into());
         }
-        Ok(results)
+        Ok(Some(results))
     }
 }
 
@@ -359,6 +386,7 @@ recovery_s = 10.0
 checkers = [{ name = "stats" }]
 
 [cluster]
+network = "NETWORK"
 command = ["elixir", "--no-halt", "--erl", "-noinput", "-e", ":fuzz_dist_boot.start()"]
 code_paths = ["code"]
 net_ticktime_s = 4
