@@ -58,7 +58,8 @@ defmodule FuzzDist.Test do
   `cluster:` takes `net_ticktime_s` (60), `net_tickintensity` (4), `prevent_overlapping_partitions`
   (true), `connect` (true: nodes are connected before the test), `restart_crashed` (false: whether nodes that end by
   themselves are started again), `carrier` (nodes with the port driver), `ready_timeout_ms` (30000), `ports` (names
-  of TCP ports that faults can touch, `{port:NAME}` in `env`), `env`, `cookie`, and `command`, `naming`,
+  of TCP ports that faults can touch, `{port:NAME}` in `env`), `network` (`"namespaces"`: nodes in network namespaces, as
+  root, for faults of packets), `env`, `cookie`, and `command`, `naming`,
   `code_paths`, which `mix fuzz_dist.run` sets so that nodes run the project.
 
   Without `nemesis:`, or with neither `packages` nor `faults` in it, a rotating mix of the packages that need nothing is

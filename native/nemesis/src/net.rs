@@ -35,7 +35,7 @@ pub use command::missing;
 use command::{run, words};
 pub use probe::{Probe, probe, unavailable};
 pub use rules::Ports;
-use rules::{Counted, End, Rule, Rules, Verdict};
+use rules::{Counted, End, Matched, Rule, Rules, Verdict};
 use shaping::Shaper;
 pub use shaping::{Emulation, Queue, Shape};
 
@@ -65,6 +65,9 @@ pub enum NetError {
     /// A node that has no namespace.
     #[error("{0} has no network namespace")]
     UnknownNode(String),
+    /// The run is over.
+    #[error("the network of the run has been removed: the run is over")]
+    Closed,
     /// More than a network has addresses for.
     #[error("{0} nodes and client VMs: one network has addresses for {MEMBERS_MAX}")]
     TooMany(usize),
@@ -151,6 +154,24 @@ pub struct Effect {
     pub queue: Option<Queue>,
 }
 
+/// A fault that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Healed {
+    /// `CLOCK_MONOTONIC` at which the kernel was asked to forget it.
+    pub monotonic_ns: u64,
+    /// Its links, as they were given; none if it was not active.
+    pub links: Vec<HealedLink>,
+}
+
+/// A link of a fault that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealedLink {
+    /// All that was done to it.
+    pub effect: Effect,
+    /// Packets that had passed it by then: see [`Network::passed`].
+    pub passed: u64,
+}
+
 /// The network of a run. All methods may be called from any thread.
 #[derive(Debug)]
 pub struct Network {
@@ -165,6 +186,8 @@ struct State {
     rules: Rules,
     shaper: Shaper,
     counted: Option<(Instant, Arc<Counted>)>,
+    /// The run is over: nothing is made any more that somebody has just removed.
+    closed: bool,
 }
 
 impl State {
@@ -180,7 +203,10 @@ impl State {
         Ok(counted)
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut Vec<Rule>)) -> Result<(), NetError> {
+    fn change(&mut self, change: impl FnOnce(&mut Vec<Rule>)) -> Result<u64, NetError> {
+        if self.closed {
+            return Err(NetError::Closed);
+        }
         self.counted = None;
         self.rules.change(change)
     }
@@ -213,7 +239,7 @@ impl Network {
         }
         let mut rules = Rules::new(names.table());
         rules.put_in_force()?;
-        let state = State { rules, shaper: Shaper::default(), counted: None };
+        let state = State { rules, shaper: Shaper::default(), counted: None, closed: false };
         Ok(Network { names, host: prefix.host(), ends, state: Mutex::new(state) })
     }
 
@@ -240,7 +266,7 @@ impl Network {
     }
 
     /// Does something to packets of directed links from now on: all, or those of a TCP port. Returns
-    /// `CLOCK_MONOTONIC` at which it was in force. Of several queues for a link the latest counts.
+    /// `CLOCK_MONOTONIC` at which the kernel was asked. Of several queues for a link the latest counts.
     ///
     /// # Errors
     /// An unknown node, or what the kernel refuses; then nothing was changed.
@@ -256,6 +282,9 @@ impl Network {
             ends.push((link, self.end(&link.from)?, self.end(&link.to)?));
         }
         let mut state = lock(&self.state);
+        if state.closed {
+            return Err(NetError::Closed);
+        }
         let verdicts: Vec<Verdict> = match action {
             Action::Drop => vec![Verdict::Drop; links.len()],
             Action::Reset => vec![Verdict::Reset; links.len()],
@@ -282,35 +311,62 @@ impl Network {
             state.shaper.heal(|of| of == fault)?;
             state.shaper.collect()?;
         }
-        done.map(|()| monotonic_ns())
+        done
     }
 
     /// Ends a fault; nothing happens if it is not active. What waits in its queues leaves them.
     ///
     /// # Errors
     /// What the kernel refuses.
-    pub fn heal(&self, fault: u32) -> Result<u64, NetError> {
+    pub fn heal(&self, fault: u32) -> Result<Healed, NetError> {
         let mut state = lock(&self.state);
-        state.change(|rules| rules.retain(|rule| rule.fault != fault))?;
-        let healed_ns = monotonic_ns();
+        if state.closed || !state.rules.has(fault) {
+            return Ok(Healed { monotonic_ns: monotonic_ns(), links: Vec::new() });
+        }
+        let queues = if state.shaper.has(fault) { state.shaper.read()? } else { BTreeMap::new() };
+        let mut going = Vec::new();
+        let healed_ns = state.change(|rules| {
+            going.extend(rules.extract_if(.., |rule| rule.fault == fault));
+        })?;
         if state.shaper.has(fault) {
             state.shaper.heal(|of| of == fault)?;
         }
-        Ok(healed_ns)
+        let none = Counted::new();
+        let of = |rule: &Rule| HealedLink {
+            effect: effect(rule.matched(0), &queues),
+            passed: state.rules.passed(&rule.link, rule.ports, &none),
+        };
+        Ok(Healed { monotonic_ns: healed_ns, links: going.iter().map(of).collect() })
     }
 
     /// Ends all faults, and removes all queues.
     ///
     /// # Errors
     /// As [`Network::heal`].
-    pub fn heal_all(&self) -> Result<u64, NetError> {
+    pub fn heal_all(&self) -> Result<(), NetError> {
         let mut state = lock(&self.state);
+        if state.closed {
+            return Ok(());
+        }
         if !state.rules.is_empty() {
             state.change(Vec::clear)?;
         }
-        let healed_ns = monotonic_ns();
         state.shaper.clear();
-        Ok(healed_ns)
+        Ok(())
+    }
+
+    /// From now on nothing is made any more, so that it stays removed when the guard has removed it.
+    pub fn close(&self) {
+        lock(&self.state).closed = true;
+    }
+
+    /// Removes everything, also what was made again after a guard that died.
+    pub fn remove(&self) {
+        self.close();
+        for command in self.names.removal() {
+            // It is gone already unless the guard came in between.
+            let _ = run(&command.join(" "));
+        }
     }
 
     /// What a fault has done to each of its links.
@@ -322,12 +378,7 @@ impl Network {
         let counted = state.counted()?;
         let queues = if state.shaper.has(fault) { state.shaper.read()? } else { BTreeMap::new() };
         let matched = state.rules.matched(fault, &counted);
-        let effect = |(link, packets, queue): (Link, u64, Option<(String, u16)>)| Effect {
-            link,
-            packets,
-            queue: queue.and_then(|queue| queues.get(&queue).copied()),
-        };
-        Ok(matched.into_iter().map(effect).collect())
+        Ok(matched.into_iter().map(|matched| effect(matched, &queues)).collect())
     }
 
     /// How many packets have passed each of these links since a fault first touched it, and whether one still
@@ -347,6 +398,11 @@ impl Network {
         let of = |link| (rules.passed(link, ports, &counted), rules.touches(link));
         Ok(links.iter().map(of).collect())
     }
+}
+
+/// What became of a link, with what the queues have done.
+fn effect((link, packets, queue): Matched, queues: &BTreeMap<(String, u16), Queue>) -> Effect {
+    Effect { link, packets, queue: queue.and_then(|queue| queues.get(&queue).copied()) }
 }
 
 /// Queues for packets that end at these cables: for a rate one each, for the emulator one a cable.

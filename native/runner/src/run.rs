@@ -20,6 +20,7 @@ use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::store::{RunDir, Store};
 use fuzz_dist_nemesis::guard::{Guard, GuardEvent};
+use fuzz_dist_nemesis::net::Network;
 
 use crate::agents::Agents;
 use crate::analysis;
@@ -172,12 +173,15 @@ fn perform(
     };
     let over = Stop::default();
     let (outcome, hurried) = std::thread::scope(|scope| {
-        let hurrying = scope.spawn(|| hurry(stop, &over, &guard));
+        let hurrying = scope.spawn(|| hurry(stop, &over, &guard, network.as_deref()));
         let outcome = session.perform(&exe, worker_inbox);
         over.ask(StopReason::Interrupted("the run is over".into()));
         (outcome, hurrying.join().unwrap_or_default())
     });
-    let shutdown = hurried.unwrap_or_else(|| shut_down(&guard));
+    let shutdown = hurried.unwrap_or_else(|| shut_down(&guard, network.as_deref()));
+    if let Some(network) = &network {
+        network.remove();
+    }
     // It has ended with the guard; what it had to say is said when we go on.
     drop(watching.join());
     drop(agents);
@@ -190,13 +194,18 @@ fn perform(
 /// Kills every process of a run that should stop and does not come to its end by itself, since it waits
 /// for a callback of the test, for instance. Whatever waits for these processes then fails. `None` if the
 /// run came to its end.
-fn hurry(stop: &Stop, over: &Stop, guard: &Guard) -> Option<Result<(), RunError>> {
+fn hurry(
+    stop: &Stop,
+    over: &Stop,
+    guard: &Guard,
+    network: Option<&Network>,
+) -> Option<Result<(), RunError>> {
     while !stop.wait(LOOK_EVERY) {
         if over.is_set() {
             return None;
         }
     }
-    (!over.wait(STOP_PATIENCE)).then(|| shut_down(guard))
+    (!over.wait(STOP_PATIENCE)).then(|| shut_down(guard, network))
 }
 
 fn watch_guard(guard: &Arc<Guard>, stop: &Stop) -> JoinHandle<()> {
@@ -227,7 +236,11 @@ fn token() -> String {
 }
 
 /// Kills every process of the run and says which could not be.
-fn shut_down(guard: &Guard) -> Result<(), RunError> {
+fn shut_down(guard: &Guard, network: Option<&Network>) -> Result<(), RunError> {
+    // Whoever still heals a fault would make tables again that the guard has removed.
+    if let Some(network) = network {
+        network.close();
+    }
     let left = guard.end().map_err(|e| RunError::Internal(e.to_string()));
     match left {
         Ok(left) if !left.remaining.is_empty() => {

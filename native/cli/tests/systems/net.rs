@@ -75,7 +75,7 @@ fn every_fault_of_packets_is_seen_and_seen_healed_and_a_gossiping_set_loses_noth
     // A reset is heard at once, by both ends; a short cut by nobody.
     let rejected = of(&run, "fault-applied", 4).time_ns;
     let (first, reason) =
-        first_down(&run, ["n1", "n2"], rejected, rejected + 1_000_000_000).unwrap();
+        first_down(&run, ["n1", "n2"], rejected, rejected + 3_000_000_000).unwrap();
     assert_eq!(reason, "connection_closed");
     println!("after the rejection a node was down in {} ms", (first - rejected) / 1_000_000);
     let cut = of(&run, "fault-applied", 1).time_ns;
@@ -315,9 +315,10 @@ fn nothing_is_left_whoever_is_killed_in_the_middle_or_interrupted() {
         let clean = live.until_clean(&cast, began);
         live.end();
         // A guard that is killed leaves the rest to the core, a core to the guard.
-        wait_until(&format!("no namespaces of {tag}"), Duration::from_secs(60), || {
-            named(tag).is_empty()
+        wait_until(&format!("nothing of {tag}"), Duration::from_secs(30), || {
+            named(tag).is_empty() || began.elapsed() > Duration::from_secs(20)
         });
+        assert_eq!(named(tag), [""; 0], "{way}");
         println!("{way}: no process after {clean:?}, nothing after {:?}", began.elapsed());
         assert!(clean <= CLEAN_MAX, "{way}: {clean:?}");
         live.assert_nothing_left(&cast);

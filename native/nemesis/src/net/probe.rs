@@ -125,7 +125,7 @@ fn try_rule(verdict: Verdict, kernel_lacks: &str) -> Option<String> {
         packets_before: 0,
     };
     let mut rules = Rules::new("fuzz_dist_probe".into());
-    let tried = rules.put_in_force().and_then(|()| rules.change(|rules| rules.push(rule)));
+    let tried = rules.put_in_force().and_then(|_| rules.change(|rules| rules.push(rule)));
     tried.err().map(|error| without(kernel_lacks, &error))
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
+use fuzz_dist_core::clock::monotonic_ns;
 use fuzz_dist_core::fault::{Direction, Link};
 use serde_json::Value as Json;
 
@@ -85,6 +86,15 @@ impl Rule {
         format!("{} {} {}", self.fault, self.link.from, self.link.to)
     }
 
+    /// What it has matched, with so many packets in the table in force.
+    pub fn matched(&self, packets: u64) -> Matched {
+        let queue = match self.verdict {
+            Verdict::Class(minor) => Some((self.to.cable.clone(), minor)),
+            Verdict::Drop | Verdict::Reset => None,
+        };
+        (self.link.clone(), self.packets_before + packets, queue)
+    }
+
     fn addresses(&self) -> String {
         format!("ip saddr {} ip daddr {}", self.from.address, self.to.address)
     }
@@ -131,21 +141,29 @@ impl Rules {
         self.rules.is_empty()
     }
 
+    /// Whether this fault does anything.
+    pub fn has(&self, fault: u32) -> bool {
+        self.rules.iter().any(|rule| rule.fault == fault)
+    }
+
     /// Whether a fault does anything to a link.
     pub fn touches(&self, link: &Link) -> bool {
         self.rules.iter().any(|rule| rule.link == *link)
     }
 
-    /// Changes them, all at once; if that fails they are as before.
-    pub fn change(&mut self, change: impl FnOnce(&mut Vec<Rule>)) -> Result<(), NetError> {
+    /// Changes them, all at once; if that fails they are as before. What is changed has all counts up to now in
+    /// [`Rule::packets_before`]. When, as [`Rules::put_in_force`].
+    pub fn change(&mut self, change: impl FnOnce(&mut Vec<Rule>)) -> Result<u64, NetError> {
         let before = self.clone();
         // A new table counts from nothing.
-        let counted = self.read()?;
-        for rule in &mut self.rules {
-            rule.packets_before += packets_of(&counted, &rule.comment());
-        }
-        for (comment, watched) in &mut self.watched {
-            watched.packets_before += packets_of(&counted, comment);
+        if !self.watched.is_empty() {
+            let counted = self.read()?;
+            for rule in &mut self.rules {
+                rule.packets_before += packets_of(&counted, &rule.comment());
+            }
+            for (comment, watched) in &mut self.watched {
+                watched.packets_before += packets_of(&counted, comment);
+            }
         }
         change(&mut self.rules);
         for rule in &self.rules {
@@ -164,15 +182,18 @@ impl Rules {
         done
     }
 
-    /// Replaces the tables.
-    pub fn put_in_force(&mut self) -> Result<(), NetError> {
+    /// Replaces the tables. `CLOCK_MONOTONIC` at which the kernel was asked, some milliseconds before it does it:
+    /// what nodes notice of it is never earlier.
+    pub fn put_in_force(&mut self) -> Result<u64, NetError> {
         let had_resets = self.resets;
         self.resets = self.rules.iter().any(|rule| rule.verdict == Verdict::Reset);
         let mut text = self.render_bridge();
         if had_resets || self.resets {
             text.push_str(&self.render_cables());
         }
-        run_with("nft -f -", &text).map(drop)
+        let asked_ns = monotonic_ns();
+        run_with("nft -f -", &text)?;
+        Ok(asked_ns)
     }
 
     /// The table as `nft -f` reads it. Adding it first makes its deletion succeed whether it was there or not.
@@ -234,15 +255,7 @@ impl Rules {
     /// How many packets a fault has matched on each of its links, and the queue of each: its cable and minor number.
     pub fn matched(&self, fault: u32, counted: &Counted) -> Vec<Matched> {
         let of_fault = self.rules.iter().filter(|rule| rule.fault == fault);
-        let matched = |rule: &Rule| {
-            let queue = match rule.verdict {
-                Verdict::Class(minor) => Some((rule.to.cable.clone(), minor)),
-                Verdict::Drop | Verdict::Reset => None,
-            };
-            let packets = rule.packets_before + packets_of(counted, &rule.comment());
-            (rule.link.clone(), packets, queue)
-        };
-        of_fault.map(matched).collect()
+        of_fault.map(|rule| rule.matched(packets_of(counted, &rule.comment()))).collect()
     }
 
     /// How many packets have passed a link since a fault touched it for the first time.

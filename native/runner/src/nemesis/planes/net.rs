@@ -127,7 +127,7 @@ impl FaultPlane for NetPlane {
     }
 
     fn heal_all(&self) -> Result<Vec<String>, String> {
-        self.network.heal_all().map(|_| Vec::new()).map_err(|error| error.to_string())
+        self.network.heal_all().map(|()| Vec::new()).map_err(|error| error.to_string())
     }
 }
 
@@ -259,18 +259,14 @@ impl AppliedFault for AppliedToPackets {
     }
 
     fn heal(&self, _at_ns: Option<u64>) -> Result<u64, String> {
-        let id = self.order.fault.id;
-        if let Ok(effects) = self.network.effects(id)
-            && !effects.is_empty()
-        {
-            *lock(&self.last) = effects;
+        let healed = self.network.heal(self.order.fault.id).map_err(|error| error.to_string())?;
+        // Nothing the second time.
+        if !healed.links.is_empty() {
+            let passed = healed.links.iter().map(|link| link.passed).collect();
+            *lock(&self.at_heal) = Some((Instant::now(), passed));
+            *lock(&self.last) = healed.links.into_iter().map(|link| link.effect).collect();
         }
-        let healed = self.network.heal(id).map_err(|error| error.to_string())?;
-        let passed = self.network.passed(&self.order.resolved.links, self.ports);
-        let passed = passed.map_err(|error| error.to_string())?;
-        let passed = passed.into_iter().map(|(packets, _)| packets).collect();
-        lock(&self.at_heal).get_or_insert((Instant::now(), passed));
-        Ok(healed)
+        Ok(healed.monotonic_ns)
     }
 
     /// Packets pass again on every link; at a port of which nobody sends anything there is nothing to wait for.
