@@ -94,6 +94,7 @@ impl Bench {
             planes: Vec::new(),
             guard: Arc::clone(&guard),
             plane: Arc::clone(&plane),
+            network: None,
             agents: Arc::clone(&agents),
             recorder: Recorder::new(writer, clock),
             run,
