@@ -98,6 +98,7 @@ defmodule FuzzDist.Membership.RabbitMQ do
 
   # What it refuses it throws.
   defp forget_cluster_node(node, via) do
+    log_on(via)
     call(via, :rabbit_mnesia, :forget_cluster_node, [node, false])
   catch
     :throw, {:error, reason} -> {:unknown, reason}

@@ -78,21 +78,46 @@ defmodule FuzzDist.Membership.RabbitMQ.Queues do
 
   @doc "Gives `node` a replica of each quorum queue, by asking `via`."
   @spec grow(node(), node()) :: FuzzDist.Membership.result()
-  def grow(node, via),
-    do:
-      each(via, fn %{vhost: vhost, name: name} -> {:add_member, [vhost, name, node, @call_ms]} end)
+  def grow(node, via) do
+    each(via, fn %{vhost: vhost, name: name, server: server} = queue ->
+      # What Ra has and the table of queues has not is taken out first: see `shrink/2`.
+      with :ok <- if(node in queue.nodes, do: :ok, else: take_out_of_ra(server, node, via)),
+           do: call(via, :rabbit_quorum_queue, :add_member, [vhost, name, node, @call_ms])
+    end)
+  end
 
-  @doc "Takes the replicas of `node` away, by asking `via`."
+  @doc """
+  Takes the replicas of `node` away, by asking `via`.
+
+  RabbitMQ changes Ra first and its table of queues then. If it is killed in between, Ra has a replica of which the
+  table does not know: RabbitMQ refuses to add it (`already_started`), and deletes nothing. So it is taken out of Ra.
+  """
   @spec shrink(node(), node()) :: FuzzDist.Membership.result()
-  def shrink(node, via),
-    do: each(via, fn %{vhost: vhost, name: name} -> {:delete_member, [vhost, name, node]} end)
+  def shrink(node, via) do
+    each(via, fn %{vhost: vhost, name: name, server: server} ->
+      with :ok <- call(via, :rabbit_quorum_queue, :delete_member, [vhost, name, node]),
+           do: take_out_of_ra(server, node, via)
+    end)
+  end
+
+  defp take_out_of_ra(server, node, via) do
+    replica = {server, node}
+
+    with {:ok, members, leader} <- call(via, :ra, :members, [{server, via}, @call_ms]),
+         true <- replica in members,
+         {:ok, _reply, _leader} <- call(via, :ra, :remove_member, [[leader | members], replica]) do
+      _ = call(via, :ra, :force_delete_server, [:quorum_queues, replica])
+      :ok
+    else
+      false -> :ok
+      {:error, :not_member} -> :ok
+      {:timeout, _server} -> {:error, :timeout}
+      {:error, reason} -> {:error, reason}
+    end
+  end
 
   defp each(via, change) do
-    results =
-      for queue <- all(via) do
-        {function, arguments} = change.(queue)
-        retry(fn -> call(via, :rabbit_quorum_queue, function, arguments, @change_ms) end, @tries)
-      end
+    results = for queue <- all(via), do: retry(fn -> change.(queue) end, @tries)
 
     case Enum.reject(results, &(&1 == :ok)) do
       [] -> :ok

@@ -11,6 +11,7 @@
 mod callbacks;
 mod machine;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -30,6 +31,9 @@ use machine::{Change, Machine, Members, Operation, Outcome, Resolution};
 
 /// How often nodes are asked for their views.
 const VIEW_EVERY: Duration = Duration::from_millis(500);
+
+/// How long after a join that led to nothing the next one is asked for.
+const JOIN_EVERY: Duration = Duration::from_secs(1);
 
 /// How long after the main phase nodes may take to join again.
 const REJOIN_MAX: Duration = Duration::from_secs(90);
@@ -139,8 +143,9 @@ impl Shared {
             };
             if let Some((id, operation)) = begun {
                 self.perform(id, &operation);
+                // One that was refused at once would be asked for again at once.
+                std::thread::sleep(JOIN_EVERY);
             }
-            // Also after a join: one that was refused at once would be asked for again at once.
             let machine = lock(&self.machine);
             drop(self.changed.wait_timeout(machine, VIEW_EVERY));
         }
@@ -177,7 +182,9 @@ impl MembershipPlane {
     /// Why there is nothing to do.
     fn nothing(&self, machine: &Machine, up: &Members) -> String {
         let names = |members: &Members| members.iter().cloned().collect::<Vec<_>>().join(" ");
-        let pending: Vec<String> = machine.pending().iter().map(|p| told(&p.operation)).collect();
+        let pending: BTreeSet<String> =
+            machine.pending().iter().map(|p| told(&p.operation)).collect();
+        let pending: Vec<String> = pending.into_iter().collect();
         format!(
             "no such change is possible now, or safe: members {}; up {}; under way: {}",
             names(machine.members()),

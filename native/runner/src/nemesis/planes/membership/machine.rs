@@ -233,25 +233,32 @@ impl Machine {
         up.contains(node) && self.views.contains_key(node)
     }
 
-    /// Whether a change of this node may be asked for now.
-    fn is_open(&self, node: &str) -> bool {
-        !self.pending.iter().any(|pending| pending.operation.node == node)
+    /// Whether a change of this node may be asked for now: when none is under way, or none but joins of which nobody
+    /// knows what became, for a join may be asked for again.
+    fn is_open(&self, node: &str, change: Change) -> bool {
+        let lost = |pending: &Pending| {
+            pending.operation.change == Change::Join
+                && matches!(pending.outcome, Some(Outcome::Unknown(_)))
+        };
+        let mut about = self.pending.iter().filter(|pending| pending.operation.node == node);
+        about.all(|pending| change == Change::Join && lost(pending))
     }
 
     /// Everything that can be done, given who is up (runs and is not paused).
     pub fn possible(&self, changes: &[Change], up: &Members, allow_unsafe: bool) -> Vec<Operation> {
         let certain = self.certain_members();
         let mut possible = Vec::new();
-        for node in self.nodes.iter().filter(|node| self.is_open(node)) {
+        for node in &self.nodes {
             let is_member = self.members.contains(node);
             let helpers = certain.iter().filter(|via| *via != node && self.is_heard(via, up));
             for via in helpers {
                 for change in changes {
-                    let fits = match change {
-                        Change::Join => !is_member && up.contains(node),
-                        Change::Leave => is_member && up.contains(node),
-                        Change::Forget => is_member,
-                    };
+                    let fits = self.is_open(node, *change)
+                        && match change {
+                            Change::Join => !is_member && up.contains(node),
+                            Change::Leave => is_member && up.contains(node),
+                            Change::Forget => is_member,
+                        };
                     let operation =
                         Operation { change: *change, node: node.clone(), via: via.clone() };
                     if fits && (allow_unsafe || self.is_safe(&operation, up)) {

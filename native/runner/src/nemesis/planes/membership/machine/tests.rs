@@ -57,6 +57,38 @@ fn what_was_refused_did_not_happen_and_what_is_unknown_is_decided_by_the_views()
     assert!(machine.pending().is_empty());
 }
 
+/// Whoever lets a node in may be killed in the middle of it, and then nobody says soon what became of it.
+#[test]
+fn a_join_that_was_lost_on_the_way_is_asked_for_again_and_nothing_else() {
+    let mut machine = three();
+    for node in ["a", "b"] {
+        machine.observe(node, Some(set(&["a", "b"])));
+    }
+    machine.observe("c", None);
+    let up = set(&["a", "b", "c"]);
+    let possible = |machine: &Machine| {
+        let all = machine.possible(&ALL, &up, true);
+        all.into_iter().filter(|o| o.node == "c").map(|o| o.change).collect::<Vec<_>>()
+    };
+    let first = machine.begin(operation(Change::Join, "c", "a"));
+    assert_eq!(possible(&machine), [], "it is under way");
+    machine.answered(first, Outcome::Unknown("a is gone".into()));
+    assert_eq!(possible(&machine), [Change::Join, Change::Join]);
+    let second = machine.begin(operation(Change::Join, "c", "b"));
+    assert_eq!(possible(&machine), []);
+    machine.answered(second, Outcome::Done);
+    for node in ["a", "b", "c"] {
+        machine.observe(node, Some(set(&["a", "b", "c"])));
+    }
+    for id in [first, second] {
+        assert_eq!(machine.resolution(id), Some(&Resolution::TookPlace));
+    }
+    // A removal of which nobody knows is not made twice: it may take place yet.
+    let removal = machine.begin(operation(Change::Forget, "c", "a"));
+    machine.answered(removal, Outcome::Unknown("a is gone".into()));
+    assert_eq!(possible(&machine), []);
+}
+
 /// A removal that nobody has answered yet is not resolved by views from before.
 #[test]
 fn what_is_being_asked_for_is_not_judged() {
