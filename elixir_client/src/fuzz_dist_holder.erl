@@ -4,8 +4,8 @@
 %% leader that a resolver names. Whoever has it is looked up again and again by a process in the node, which ends with
 %% the node agent. Who has it first, and that nobody has it for a time, is no election.
 %%
-%% Limits: a place that is taken and taken back between two looks, `?EVERY_MS' apart, has not changed. Of a process
-%% of another node only the node is known here; that node, where this runs as well, sees more.
+%% Limits: a place that is taken and taken back between two looks, `?EVERY_MS' apart, has not changed. Of the leader of
+%% a Ra server that is on another node only the node is known; that node, where this runs as well, sees more.
 -module(fuzz_dist_holder).
 
 -export([watch/3]).
@@ -19,7 +19,7 @@ watch(Agent, Id, Selector) ->
     ok.
 
 look(Agent, Monitor, Id, Selector, Before) ->
-    Holder = case {Before, holder(Selector)} of
+    Holder = case {Before, fuzz_dist_selector:holder(Selector)} of
         {_, nobody} -> Before;
         {nobody, Now} -> Now;
         {Now, Now} -> Now;
@@ -29,13 +29,6 @@ look(Agent, Monitor, Id, Selector, Before) ->
         {'DOWN', Monitor, process, _, _} -> ok
     after ?EVERY_MS ->
         look(Agent, Monitor, Id, Selector, Holder)
-    end.
-
-holder(Selector) ->
-    case fuzz_dist_selector:resolve(Selector, 0) of
-        {ok, Pid, _} -> Pid;
-        {elsewhere, Node} -> Node;
-        {error, _} -> nobody
     end.
 
 tell(Agent, Id, Before, Now) ->

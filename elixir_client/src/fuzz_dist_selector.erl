@@ -10,7 +10,7 @@
 %% Limits: what lies below a supervisor that does not answer within a second is not seen.
 -module(fuzz_dist_selector).
 
--export([resolve/2, children/1, is_supervisor/1, text/1]).
+-export([resolve/2, holder/1, children/1, is_supervisor/1, text/1]).
 
 -define(CALL_MS, 1000).
 %% How long is waited for somebody to take a lock.
@@ -36,6 +36,16 @@ resolve(Selector, Draw) ->
     catch
         throw:{elsewhere, Node} -> {elsewhere, Node};
         throw:{no, Message} -> {error, unicode:characters_to_binary(Message)}
+    end.
+
+%% @doc Who is meant now, on whatever node; that node, where no more is known here.
+-spec holder(selector()) -> pid() | node() | nobody.
+holder(Selector) ->
+    try find(Selector, 0) of
+        {Pid, _} -> Pid
+    catch
+        throw:{elsewhere, Node} -> Node;
+        throw:{no, _} -> nobody
     end.
 
 find({registered, Name} = Selector, _) ->

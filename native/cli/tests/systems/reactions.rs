@@ -166,7 +166,9 @@ after = { event = "telemetry", of = "elections.won", delay_ms = 1500 }
 kind = "rst"
 after = { event = "elected", process = { global = "nobody" } }
 "#;
-    stage.spec(&spec_of("Elections", "leader", faults));
+    let spec = spec_of("Elections", "leader", faults);
+    // Nodes are asked to tell of elections when the main phase begins, and a busy machine takes its time.
+    stage.spec(&spec.replace("warm_up_s = 0.5", "warm_up_s = 4.0"));
     let run = stage.run(None);
     let said = &run.ended.stderr;
     let killed_ns = start(&run, "kill-process").time_ns;

@@ -235,7 +235,7 @@ pub const CLUSTER: &[Key] = &[
         "restart_crashed",
         Shape::Boolean,
         "false",
-        "Whether a node that ends without being asked to is started again, later each time; every restart is in the history.",
+        "Whether a node that ends without being asked to is started again, later each time, and at most four times in a row; every restart is in the history.",
     ),
     key("ready_timeout_ms", Shape::Integer, "30000", "How long a node may take to become ready."),
     key(
