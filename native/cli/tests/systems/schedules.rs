@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fuzz_dist_core::{History, OpType, interop};
 use serde_json::{Value as Json, json};
 
-use super::stage::{Run, Stage};
+use super::stage::{Run, Stage, int};
 
 /// Two nodes that answer at once; 20 operations for each of four threads, then nothing until the end.
 fn stage(ids: &str, checkers: &str) -> Stage {
@@ -163,4 +163,30 @@ fn a_schedule_edited_by_hand_and_a_checker_that_finds_the_bug() {
 
 fn first_id(schedule: &Json) -> Json {
     schedule["faults"][0]["id"].clone()
+}
+
+/// A paused node does not answer the vm plane, which waits for it for seconds. Links are cut in time all the same.
+#[test]
+fn no_fault_waits_for_one_of_another_plane() {
+    let run = stage("unique", "").run(Some(
+        r#"{"version": 1, "seed": 1, "nodes": ["n1", "n2"], "faults": [
+  {"id": 1, "kind": "pause", "target": {"named": ["n1"]}, "start_ns": 300000000, "duration_ns": 3000000000},
+  {"id": 2, "kind": "suspend", "process": {"registered": "init"}, "target": {"named": ["n1"]}, "start_ns": 600000000, "duration_ns": 500000000},
+  {"id": 3, "kind": "refuse-connect", "target": {"named": ["n2"]}, "start_ns": 800000000, "duration_ns": 400000000}]}"#,
+    ));
+    let of = |f: &str, id: i64| {
+        let records = run.records("nemesis", f).into_iter();
+        records.filter(|op| int(&op.value, "id") == id).map(|op| op.time_ns).next()
+    };
+    let said = &run.ended.stderr;
+    // Whether the node answers at last or is given up.
+    let done = of("fault-applied", 2).or(of("fault-failed", 2)).expect(said);
+    assert!(
+        done - of("fault-start", 2).expect(said) > 2_000_000_000,
+        "nothing to wait for: {said}"
+    );
+    let late_ms =
+        (of("fault-applied", 3).expect(said) - of("fault-start", 3).expect(said)) / 1_000_000;
+    assert!(late_ms < 1500, "applied {late_ms} ms after its time: {said}");
+    assert!(of("fault-healed", 3).expect(said) < done, "the link waited for the node: {said}");
 }
