@@ -28,5 +28,6 @@ mod processes;
 mod reactions;
 mod schedules;
 mod stage;
+mod tls;
 mod vm;
 mod workloads;

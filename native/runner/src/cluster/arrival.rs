@@ -200,7 +200,12 @@ impl Inner {
                 format!(
                     "it has registered its name, but its agent could not be started: {problem}"
                 ),
-                "the node is still booting, or has another cookie",
+                match problem {
+                    BootstrapError::Tls(_) => {
+                        "`-proto_dist inet_tls` in its command or environment"
+                    }
+                    _ => "the node is still booting, or has another cookie",
+                },
             ),
             (Some(_), None) => (
                 "it has registered its name, but its agent has not dialled back".to_owned(),

@@ -53,6 +53,12 @@ pub enum BootstrapError {
     /// Our cookie is not that of the node.
     #[error("{0} refused the connection: it has another cookie than the run")]
     Cookie(String),
+    /// Its distribution is TLS, which the core does not speak.
+    #[error(
+        "{0} answered with TLS, which the core does not speak: let the node start its agent itself, with \
+         `-s {AGENT_MODULE}` on the command line of erl, or `:{AGENT_MODULE}.start()` in its code"
+    )]
+    Tls(String),
     /// The node does not want us.
     #[error("{node} refused the connection: {reason}")]
     Refused {
@@ -409,6 +415,10 @@ fn handshake_error(
         {
             let timeout_ms = timeout.as_millis();
             BootstrapError::Timeout { node, what: "the handshake".into(), timeout_ms }
+        }
+        // An alert begins with its type 21 and version 3.x: read as the length of a frame, and the tag in it.
+        HandshakeFailure::Name(HandshakeError::UnexpectedTag { tag: 3, .. }) => {
+            BootstrapError::Tls(node)
         }
         // A node closes the connection without a word when our digest does not match its cookie.
         HandshakeFailure::Challenge(HandshakeError::CookieMismatch) => BootstrapError::Cookie(node),

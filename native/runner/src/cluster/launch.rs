@@ -16,6 +16,7 @@ use fuzz_dist_core::fault::Plane;
 use fuzz_dist_core::spec::{ClusterSpec, Naming, Placement, Spec};
 use fuzz_dist_nemesis::guard::SpawnRequest;
 
+use super::bootstrap::AGENT_MODULE;
 use super::placeholders::Values;
 use crate::nemesis::planes::{self, NodeStart};
 use crate::request::RunError;
@@ -288,9 +289,9 @@ impl Launcher {
         Ok(flags.join(" "))
     }
 
-    /// Nodes that run our worker, or boot with us, need our code; others are left as they are.
+    /// Nodes that run our worker, or start it or the agent, need our code; others are left as they are.
     fn nodes_contain_us(&self) -> bool {
-        let boots = |text: &String| text.contains(BOOT_MODULE);
+        let boots = |text: &String| [BOOT_MODULE, AGENT_MODULE].iter().any(|of| text.contains(of));
         self.spec.placement == Placement::Node || self.spec.cluster.command.iter().any(boots)
     }
 
@@ -405,6 +406,16 @@ mod tests {
         assert_eq!(request.env["FUZZ_DIST_CORE"], "127.0.0.1:4000");
         assert_eq!(request.env["FUZZ_DIST_WORKER"], "1");
         assert_eq!(request.env["FUZZ_DIST_PORT_AMQP_N2"], "20002");
+    }
+
+    #[test]
+    fn a_command_that_starts_the_agent_finds_it() {
+        let launcher = launcher(|spec| {
+            spec.placement = Placement::Client;
+            spec.cluster.command = ["erl", "-s", "fuzz_dist_agent"].map(String::from).to_vec();
+        });
+        let flags = &launcher.request(&place("n1", false)).unwrap().env["ERL_ZFLAGS"];
+        assert!(flags.ends_with("-pz /our/ebin"), "{flags}");
     }
 
     #[test]
