@@ -310,7 +310,7 @@ fn runs_that_start_together_get_networks_of_their_own() {
     if !is_possible() {
         return;
     }
-    let made: Vec<(String, Result<Network, _>, Vec<Vec<String>>)> = std::thread::scope(|scope| {
+    let made = std::thread::scope(|scope| {
         let make = || {
             let tag = new_tag();
             let names = Names::new(&tag, &["a".into()]);
@@ -318,7 +318,7 @@ fn runs_that_start_together_get_networks_of_their_own() {
             (tag, Network::create(names), removal)
         };
         let started: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
-        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+        started.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     for command in made.iter().flat_map(|(.., removal)| removal) {
         let _ = Command::new(&command[0]).args(&command[1..]).stderr(Stdio::null()).status();
