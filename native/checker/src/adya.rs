@@ -9,10 +9,10 @@
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, Edge, History, Op, OpType, Verdict};
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::numbering::Numbering;
 use crate::options::{OptionError, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_not_checked};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -41,13 +41,8 @@ impl Checker for Adya {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = check_inserts(history).unwrap_or_else(|reason| {
-            CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {reason}"))
-        });
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
+        or_not_checked(INFO.name, check_inserts(history))
     }
 }
 

@@ -9,7 +9,7 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, OpType, Verdict};
 use serde_json::json;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo};
@@ -63,8 +63,7 @@ impl Checker for Availability {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
         let (mut invoked, mut ok) = (0u64, 0u64);
         let mut without = Vec::new();
         for (invoke, completion) in history.client_pairs() {
@@ -94,7 +93,6 @@ impl Checker for Availability {
         result.counts.insert("count".into(), invoked);
         result.counts.insert("ok-count".into(), ok);
         result.details = json!({"ok-fraction": fraction});
-        result.elapsed_ms = meter.elapsed_ms();
         result
     }
 }

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo, json_value};
+use crate::{Checker, CheckerInfo, json_value, or_not_checked};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -80,16 +80,8 @@ impl Checker for Bank {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = match self.check_reads(history) {
-            Ok(result) => result,
-            Err(reason) => {
-                CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {reason}"))
-            }
-        };
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
+        or_not_checked(INFO.name, self.check_reads(history))
     }
 }
 

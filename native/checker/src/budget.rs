@@ -81,6 +81,13 @@ impl Meter {
         Ok(())
     }
 
+    /// The same with a limit of memory, where there is none.
+    pub fn with_memory_if_unlimited(&self, memory_bytes: u64) -> Meter {
+        let is_unlimited = self.memory_bytes == u64::MAX;
+        let memory_bytes = if is_unlimited { memory_bytes } else { self.memory_bytes };
+        Meter { memory_bytes, ..self.clone() }
+    }
+
     /// Milliseconds since the start.
     pub fn elapsed_ms(&self) -> f64 {
         self.started.elapsed().as_secs_f64() * 1e3

@@ -16,12 +16,12 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::{Budget, Meter};
+use crate::budget::Meter;
 use crate::elements::{NONE, read_elements, some};
 use crate::independent::INDEPENDENT;
 use crate::numbering::Numbering;
 use crate::options::{OptionError, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_not_checked};
 
 /// What people read about `causal-reverse`.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -68,13 +68,8 @@ impl Checker for CausalReverse {
         self.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = check_reads(self.name, history, &meter).unwrap_or_else(|reason| {
-            CheckResult::new(self.name, Verdict::Unknown, format!("not checked: {reason}"))
-        });
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        or_not_checked(self.name, check_reads(self.name, history, meter))
     }
 }
 

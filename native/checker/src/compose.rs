@@ -114,6 +114,7 @@ pub(crate) fn combine(name: &str, parts: Vec<CheckResult>) -> CheckResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::budget::Meter;
 
     struct Fixed(Verdict);
 
@@ -121,7 +122,7 @@ mod tests {
         fn name(&self) -> &'static str {
             "fixed"
         }
-        fn check(&self, _: &History, _: &Budget) -> CheckResult {
+        fn decide(&self, _: &History, _: &Meter) -> CheckResult {
             CheckResult::new("fixed", self.0, "as told")
         }
     }
@@ -132,7 +133,7 @@ mod tests {
         fn name(&self) -> &'static str {
             "panics"
         }
-        fn check(&self, _: &History, _: &Budget) -> CheckResult {
+        fn decide(&self, _: &History, _: &Meter) -> CheckResult {
             panic!("index out of range")
         }
     }

@@ -8,7 +8,7 @@
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo};
@@ -39,11 +39,8 @@ impl Checker for Counter {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = check_one(history);
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
+        check_one(history)
     }
 }
 

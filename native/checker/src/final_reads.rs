@@ -16,12 +16,12 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Sym, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::elements::{NONE, about, read_elements, some};
 use crate::independent::INDEPENDENT;
 use crate::numbering::Numbering;
 use crate::options::{OptionError, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_unknown};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -50,14 +50,8 @@ impl Checker for FinalReads {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = match Finals::new(history) {
-            Ok(mut finals) => finals.judge(),
-            Err(reason) => CheckResult::new(INFO.name, Verdict::Unknown, reason),
-        };
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
+        or_unknown(INFO.name, Finals::new(history).map(|mut finals| finals.judge()))
     }
 }
 

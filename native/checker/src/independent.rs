@@ -12,7 +12,7 @@ use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{CheckResult, History, Op, OpType, Value, Verdict};
 
 use crate::Checker;
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::numbering::Numbering;
 use crate::options::OptionInfo;
 
@@ -36,18 +36,15 @@ impl Checker for EachKey {
         self.0.name()
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = check_keys(self.name(), history, &|part| match meter.check_time() {
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        check_keys(self.name(), history, &|part| match meter.check_time() {
             Ok(()) => self.0.check(part, &meter.rest()),
             Err(why) => CheckResult::new(
                 self.name(),
                 Verdict::Unknown,
                 format!("not checked: {why}; a larger budget would help"),
             ),
-        });
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+        })
     }
 }
 

@@ -45,14 +45,38 @@ pub use options::{OptionError, OptionInfo, did_you_mean};
 pub use vacuity::vacuity;
 
 use fuzz_dist_core::spec::CheckerSpec;
-use fuzz_dist_core::{CheckResult, History, Value};
+use fuzz_dist_core::{CheckResult, History, Value, Verdict};
 
 /// Decides one property.
 pub trait Checker: Send + Sync {
     /// The name of the property.
     fn name(&self) -> &'static str;
-    /// Decides it for a history, within the budget.
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult;
+    /// Decides it for a history, within a budget that is being used. The result's time is filled in by
+    /// [`Checker::check`].
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult;
+
+    /// Decides it for a history, within the budget, and says how long that took.
+    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
+        let meter = budget.start();
+        let result = self.decide(history, &meter);
+        CheckResult { elapsed_ms: meter.elapsed_ms(), ..result }
+    }
+}
+
+/// The answer, or that there is none and why.
+pub(crate) fn or_unknown<E: std::fmt::Display>(
+    name: &str,
+    answer: Result<CheckResult, E>,
+) -> CheckResult {
+    answer.unwrap_or_else(|why| CheckResult::new(name, Verdict::Unknown, why.to_string()))
+}
+
+/// The answer, or that the history is none for this checker and why.
+pub(crate) fn or_not_checked<E: std::fmt::Display>(
+    name: &str,
+    answer: Result<CheckResult, E>,
+) -> CheckResult {
+    or_unknown(name, answer.map_err(|why| format!("not checked: {why}")))
 }
 
 /// What people read about a checker.

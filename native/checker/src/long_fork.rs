@@ -11,9 +11,9 @@ use std::collections::{BTreeMap, HashMap};
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
-use crate::budget::{Budget, Meter};
+use crate::budget::Meter;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_not_checked};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -63,13 +63,8 @@ impl Checker for LongFork {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = self.check_reads(history, &meter).unwrap_or_else(|reason| {
-            CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {reason}"))
-        });
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        or_not_checked(INFO.name, self.check_reads(history, meter))
     }
 }
 

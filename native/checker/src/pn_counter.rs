@@ -24,7 +24,7 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Sym, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::{Budget, Meter};
+use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::ranges::Ranges;
@@ -76,11 +76,8 @@ impl Checker for PnCounter {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = self.check_one(history, &meter);
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        self.check_one(history, meter)
     }
 }
 

@@ -16,7 +16,7 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, OpType, Value, Verdict};
 use rustc_hash::FxBuildHasher;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::elements::some;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
@@ -64,11 +64,8 @@ impl Checker for Queue {
         QUEUE.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = check_queue(history);
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
+        check_queue(history)
     }
 }
 
@@ -147,11 +144,8 @@ impl Checker for TotalQueue {
         TOTAL.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = self.check_one(history);
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
+        self.check_one(history)
     }
 }
 

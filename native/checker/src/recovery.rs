@@ -21,10 +21,10 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Process, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::registry::quiet::Cluster;
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_unknown};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -72,14 +72,8 @@ impl Checker for Recovery {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = match self.last_heal(history) {
-            Ok(heal) => self.judge(history, heal),
-            Err(reason) => CheckResult::new(INFO.name, Verdict::Unknown, reason),
-        };
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
+        or_unknown(INFO.name, self.last_heal(history).map(|heal| self.judge(history, heal)))
     }
 }
 

@@ -12,9 +12,9 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, OpType, Value, Verdict};
 use rustc_hash::FxBuildHasher;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_not_checked};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -57,13 +57,8 @@ impl Checker for Sequential {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = self.check_reads(history).unwrap_or_else(|reason| {
-            CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {reason}"))
-        });
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
+        or_not_checked(INFO.name, self.check_reads(history))
     }
 }
 

@@ -10,7 +10,7 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::elements::{Added, NONE, SetHistory, about, intervals, read_elements, some};
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
@@ -53,11 +53,8 @@ impl Checker for Set {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = self.check_one(history);
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
+        self.check_one(history)
     }
 }
 

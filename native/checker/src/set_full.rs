@@ -21,7 +21,7 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::{Budget, Exhausted, Meter};
+use crate::budget::{Exhausted, Meter};
 use crate::elements::{Added, NONE, SetHistory, about, intervals, read_elements, some};
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
@@ -72,11 +72,8 @@ impl Checker for SetFull {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = self.check_one(history, &meter);
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        self.check_one(history, meter)
     }
 }
 

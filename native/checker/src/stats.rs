@@ -11,7 +11,7 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo};
 
@@ -55,8 +55,7 @@ impl Checker for Stats {
         STATS.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
         let by_f = outcomes(history);
         let total = |count: fn(&Outcomes) -> u64| by_f.values().map(count).sum::<u64>();
         let never: Vec<String> =
@@ -85,7 +84,6 @@ impl Checker for Stats {
             (f.to_string(), row)
         });
         result.details = json!({"by-f": rows.collect::<serde_json::Map<_, _>>()});
-        result.elapsed_ms = meter.elapsed_ms();
         result
     }
 }
@@ -124,8 +122,7 @@ impl Checker for UnhandledExceptions {
         EXCEPTIONS.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
         let mut groups: BTreeMap<String, (u64, &Op)> = BTreeMap::new();
         for op in history.client_ops().filter(|op| op.op_type == OpType::Info) {
             if let Some(class) = class(op) {
@@ -154,7 +151,6 @@ impl Checker for UnhandledExceptions {
                 ..Anomaly::default()
             });
         }
-        result.elapsed_ms = meter.elapsed_ms();
         result
     }
 }

@@ -11,7 +11,7 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, OpType, Value, Verdict};
 use rustc_hash::FxBuildHasher;
 use serde_json::json;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo};
@@ -41,8 +41,7 @@ impl Checker for UniqueIds {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
         let mut first: HashMap<&Value, (u64, u64), FxBuildHasher> = HashMap::default();
         let (mut attempts, mut acknowledged) = (0u64, 0u64);
         let mut result = CheckResult::new(INFO.name, Verdict::Valid, "");
@@ -95,7 +94,6 @@ impl Checker for UniqueIds {
                 ..Anomaly::default()
             });
         }
-        result.elapsed_ms = meter.elapsed_ms();
         result
     }
 }

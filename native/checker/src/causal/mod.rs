@@ -34,17 +34,17 @@ pub mod shapes;
 pub mod txns;
 
 use fuzz_dist_core::spec::Options;
-use fuzz_dist_core::{CheckResult, History, Value, Verdict};
+use fuzz_dist_core::{CheckResult, History, Value};
 use serde_json::Value as Json;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::causal::crdt::Crdt;
 use crate::causal::reads::Rules;
 use crate::causal::registers::{Level, Question};
 use crate::causal::sessions::Guarantees;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader, did_you_mean};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_unknown};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -136,16 +136,12 @@ impl Checker for Causal {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = match self {
-            Causal::Registers(question) => registers::check(question, history, &meter)
-                .unwrap_or_else(|stop| {
-                    CheckResult::new(INFO.name, Verdict::Unknown, stop.to_string())
-                }),
-            Causal::Crdt(crdt) => crdt.check(history, budget, &meter),
-        };
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        match self {
+            Causal::Registers(question) => {
+                or_unknown(INFO.name, registers::check(question, history, meter))
+            }
+            Causal::Crdt(crdt) => crdt.check(history, meter),
+        }
     }
 }

@@ -18,12 +18,12 @@ pub mod queue;
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Verdict};
 
-use crate::budget::{Budget, Exhausted, Meter};
+use crate::budget::{Exhausted, Meter};
 use crate::delivery::events::{Events, NotMessages};
 use crate::elle::findings::Findings;
 use crate::elle::graph::NONE;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_unknown};
 
 /// Confirmed, and it never comes.
 pub const LOST: &str = "lost";
@@ -288,13 +288,7 @@ impl Checker for Queue {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = match self.infer(history, &meter) {
-            Ok(result) => result,
-            Err(stop) => CheckResult::new(INFO.name, Verdict::Unknown, stop.to_string()),
-        };
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        or_unknown(INFO.name, self.infer(history, meter))
     }
 }

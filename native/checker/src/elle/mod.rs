@@ -30,7 +30,7 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{CheckResult, History, OpType, Value, Verdict, interop};
 use rustc_hash::FxHashMap;
 
-use crate::budget::{Budget, Exhausted, Meter};
+use crate::budget::{Exhausted, Meter};
 use crate::elle::findings::Findings;
 use crate::elle::graph::{Edges, Graph};
 use crate::elle::list_order::Lookup;
@@ -39,7 +39,7 @@ use crate::elle::orders::Order;
 use crate::elle::txns::{Dialect, NotTxns, Txns};
 use crate::elle::versions::Assumptions;
 use crate::options::{OptionError, OptionInfo, OptionReader, did_you_mean};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_unknown};
 
 const CONSISTENCY_MODEL: OptionInfo = OptionInfo {
     name: "consistency-model",
@@ -376,14 +376,11 @@ impl Checker for Elle {
         }
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
         let weaker = if history.has_real_time() { None } else { self.in_sessions_only() };
         let judge = weaker.as_ref().unwrap_or(self);
-        let mut result = match judge.infer(history, &meter) {
-            Ok(inferred) => inferred.judge(judge),
-            Err(stop) => CheckResult::new(self.name(), Verdict::Unknown, stop.to_string()),
-        };
+        let inferred = judge.infer(history, meter).map(|inferred| inferred.judge(judge));
+        let mut result = or_unknown(self.name(), inferred);
         if weaker.is_some() && result.verdict == Verdict::Valid {
             result.verdict = Verdict::Unknown;
             result.reason = format!(
@@ -392,7 +389,6 @@ impl Checker for Elle {
                 result.reason
             );
         }
-        result.elapsed_ms = meter.elapsed_ms();
         result
     }
 }

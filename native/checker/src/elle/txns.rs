@@ -23,6 +23,26 @@ pub struct Txn {
     pub(crate) mop_start: u32,
 }
 
+impl Txn {
+    /// The position of the record that tells most of it: its completion, if it has one.
+    pub fn record(&self) -> u64 {
+        u64::from(if self.complete == NONE { self.invoke } else { self.complete })
+    }
+}
+
+/// Positions of both records of some of these transactions, given by number.
+pub fn records(list: &[Txn], txns: &[u32]) -> Vec<u64> {
+    let both = txns.iter().map(|txn| &list[*txn as usize]);
+    let mut positions: Vec<u64> = both
+        .flat_map(|txn| [txn.invoke, txn.complete])
+        .filter(|position| *position != NONE)
+        .map(u64::from)
+        .collect();
+    positions.sort_unstable();
+    positions.dedup();
+    positions
+}
+
 /// One read or write inside a transaction.
 #[derive(Debug, Clone, Copy)]
 pub struct Mop<'h> {
@@ -254,22 +274,12 @@ impl<'h> Txns<'h> {
 
     /// The position of the record that tells most of a transaction: its completion, if it has one.
     pub fn record(&self, txn: u32) -> u64 {
-        let txn = &self.list[txn as usize];
-        u64::from(if txn.complete == NONE { txn.invoke } else { txn.complete })
+        self.list[txn as usize].record()
     }
 
     /// Positions of both records of some transactions.
     pub fn records(&self, txns: &[u32]) -> Vec<u64> {
-        let mut positions: Vec<u64> = txns
-            .iter()
-            .map(|txn| &self.list[*txn as usize])
-            .flat_map(|txn| [txn.invoke, txn.complete])
-            .filter(|position| *position != NONE)
-            .map(u64::from)
-            .collect();
-        positions.sort_unstable();
-        positions.dedup();
-        positions
+        records(&self.list, txns)
     }
 
     /// An error about a value that two transactions wrote.

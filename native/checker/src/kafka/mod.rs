@@ -28,16 +28,16 @@ mod result;
 pub mod versions;
 
 use fuzz_dist_core::spec::Options;
-use fuzz_dist_core::{CheckResult, History, Verdict};
+use fuzz_dist_core::{CheckResult, History};
 
-use crate::budget::{Budget, Exhausted, Meter};
+use crate::budget::{Exhausted, Meter};
 use crate::elle::orders::Order;
 use crate::kafka::cases::{Case, Cases};
 use crate::kafka::graph::Kinds;
 use crate::kafka::ops::{Log, NotALog};
 use crate::kafka::versions::{Committed, Versions};
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_unknown};
 
 /// A consumer was further behind than allowed.
 pub const STALE_CONSUMER: &str = "stale-consumer";
@@ -213,13 +213,7 @@ impl Checker for Kafka {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = match self.infer(history, &meter) {
-            Ok(result) => result,
-            Err(stop) => CheckResult::new(INFO.name, Verdict::Unknown, stop.to_string()),
-        };
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        or_unknown(INFO.name, self.infer(history, meter))
     }
 }

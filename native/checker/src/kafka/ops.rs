@@ -9,7 +9,7 @@ use fuzz_dist_core::{History, Op, OpType, Value};
 use rustc_hash::FxHashMap;
 
 use crate::elle::graph::NONE;
-use crate::elle::txns::{Txn, shown};
+use crate::elle::txns::{Txn, records, shown};
 use crate::numbering::Numbering;
 
 /// An offset that nobody knows.
@@ -409,21 +409,12 @@ impl<'h> Log<'h> {
 
     /// The position of the record that tells most of an operation: its completion, if it has one.
     pub fn record(&self, txn: u32) -> u64 {
-        let txn = &self.txns[txn as usize];
-        u64::from(if txn.complete == NONE { txn.invoke } else { txn.complete })
+        self.txns[txn as usize].record()
     }
 
     /// Positions of both records of some operations.
     pub fn records(&self, txns: &[u32]) -> Vec<u64> {
-        let both = txns.iter().map(|txn| &self.txns[*txn as usize]);
-        let mut positions: Vec<u64> = both
-            .flat_map(|txn| [txn.invoke, txn.complete])
-            .filter(|position| *position != NONE)
-            .map(u64::from)
-            .collect();
-        positions.sort_unstable();
-        positions.dedup();
-        positions
+        records(&self.txns, txns)
     }
 }
 

@@ -46,7 +46,7 @@ use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{CheckResult, History, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::{Budget, Meter};
+use crate::budget::Meter;
 use crate::linearizable::calls::RegisterOptions;
 use crate::linearizable::evidence::Evidence;
 use crate::linearizable::modelled::ModelSubject;
@@ -55,7 +55,7 @@ use crate::linearizable::registers::RegisterSubject;
 use crate::linearizable::search::{GaveUp, SearchStats};
 use crate::linearizable::subject::Subject;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo, json_value};
+use crate::{Checker, CheckerInfo, json_value, or_not_checked};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -320,34 +320,29 @@ impl Checker for Linearizable {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
         if !history.has_real_time() {
             let reason = "not checked: the history tells only the order within each session, and whether \
                           operations are linearizable is a question of real time";
             return CheckResult::new(INFO.name, Verdict::Unknown, reason);
         }
-        let memory_bytes = budget.memory_bytes.unwrap_or(MEMORY_BYTES_DEFAULT);
-        let meter = Budget { memory_bytes: Some(memory_bytes), ..budget.clone() }.start();
+        let meter = &meter.with_memory_if_unlimited(MEMORY_BYTES_DEFAULT);
         let checked = match &self.object {
             Object::Register(options) => calls::register_calls(history, options).map(|read| {
                 let (independent, search_only) = (self.independent, self.search_only);
-                self.check_objects(&Registers { history, read, independent, search_only }, &meter)
+                self.check_objects(&Registers { history, read, independent, search_only }, meter)
             }),
             Object::Modelled(model) => {
                 let model = model.as_ref();
                 modelled::model_calls(history, model, self.independent).map(|objects| {
                     self.check_objects(
                         &Modelled { history, model, search_only: self.search_only, objects },
-                        &meter,
+                        meter,
                     )
                 })
             }
         };
-        let mut result = checked.unwrap_or_else(|error| {
-            CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {error}"))
-        });
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+        or_not_checked(INFO.name, checked)
     }
 }
 

@@ -27,13 +27,13 @@ use std::collections::BinaryHeap;
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::elements::NONE;
 use crate::independent::INDEPENDENT;
 use crate::linearizable::{self, Linearizable};
 use crate::lock::holds::{Hold, Holds, Misuse, Moment, Rules, names_clients};
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_not_checked};
 
 /// What people read about `lock`.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -99,8 +99,8 @@ impl Checker for Mutex {
         MUTEX.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        CheckResult { checker: MUTEX.name.into(), ..self.0.check(history, budget) }
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        CheckResult { checker: MUTEX.name.into(), ..self.0.decide(history, meter) }
     }
 }
 
@@ -153,22 +153,14 @@ impl Checker for Lock {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
         let rules = Rules {
             depth_max: self.depth_max,
             permits: self.permits,
             lease_ns: self.lease_ns,
             by_client: self.by_client.unwrap_or_else(|| names_clients(history)),
         };
-        let mut result = match Holds::new(history, rules) {
-            Ok(holds) => self.judge(holds),
-            Err(reason) => {
-                CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {reason}"))
-            }
-        };
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+        or_not_checked(INFO.name, Holds::new(history, rules).map(|holds| self.judge(holds)))
     }
 }
 

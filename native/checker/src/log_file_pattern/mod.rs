@@ -26,10 +26,10 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, Op, Process, Value, Verdict}
 use regex::bytes::Regex;
 use serde_json::{Value as Json, json};
 
-use crate::budget::{Budget, Meter};
+use crate::budget::Meter;
 use crate::log_file_pattern::logs::{Line, LogFile};
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_not_checked};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -141,13 +141,8 @@ impl Checker for LogFilePattern {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
-        let mut result = self.check_logs(history, &meter).unwrap_or_else(|reason| {
-            CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {reason}"))
-        });
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
+        or_not_checked(INFO.name, self.check_logs(history, meter))
     }
 }
 
@@ -188,7 +183,10 @@ impl LogFilePattern {
             })?;
             file.lines(&mut |line| {
                 if self.patterns.iter().any(|pattern| pattern.is_match(&line.bytes)) {
-                    let time_ns = start_wall_ns.zip(line.wall_ns).map(|(start, wall)| wall - start);
+                    let time_ns = line
+                        .wall_ns
+                        .zip(start_wall_ns)
+                        .map(|(wall, start)| wall.saturating_sub(start));
                     let judgement = self.judge(&line, time_ns, &faults);
                     matches.push(Match { line, time_ns, judgement });
                 }

@@ -25,10 +25,10 @@ use std::collections::{BTreeMap, HashMap};
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
-use crate::budget::{Budget, Meter};
+use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_not_checked};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -66,21 +66,13 @@ impl Checker for Monotonic {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
+    fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
         let is_table = history.client_ops().any(|op| op.f == "add");
         let found = match is_table {
             true => table::check(history, self.global),
-            false => observed(history, self.global, &meter),
+            false => observed(history, self.global, meter),
         };
-        let mut result = found.map_or_else(
-            |reason| {
-                CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {reason}"))
-            },
-            Findings::result,
-        );
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+        or_not_checked(INFO.name, found.map(Findings::result))
     }
 }
 

@@ -37,10 +37,10 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::Budget;
+use crate::budget::Meter;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::registry::quiet::Cluster;
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_not_checked};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -124,17 +124,10 @@ impl Checker for Registry {
         INFO.name
     }
 
-    fn check(&self, history: &History, budget: &Budget) -> CheckResult {
-        let meter = budget.start();
+    fn decide(&self, history: &History, _: &Meter) -> CheckResult {
         let cluster = Cluster::new(history, self.grace_ns);
-        let mut result = match read_names(history, &cluster) {
-            Err(reason) => {
-                CheckResult::new(INFO.name, Verdict::Unknown, format!("not checked: {reason}"))
-            }
-            Ok(names) => judge(history, &cluster, &names),
-        };
-        result.elapsed_ms = meter.elapsed_ms();
-        result
+        let names = read_names(history, &cluster);
+        or_not_checked(INFO.name, names.map(|names| judge(history, &cluster, &names)))
     }
 }
 

@@ -69,9 +69,9 @@ impl Crdt {
     }
 
     /// Decides it.
-    pub fn check(self, history: &History, budget: &Budget, meter: &Meter) -> CheckResult {
+    pub fn check(self, history: &History, meter: &Meter) -> CheckResult {
         let found = match self {
-            Crdt::PnCounter => return counter(history, budget),
+            Crdt::PnCounter => return counter(history, &meter.rest()),
             Crdt::GrowSet => grow_set::check(history, meter),
             Crdt::MaxWriteWins => max_write_wins::check(history, meter),
             Crdt::LastWriteWins => last_write_wins::check(history, meter),
