@@ -311,9 +311,11 @@ fn every_anomaly_of_lists_is_found_by_its_name() {
     }
 }
 
-#[test]
-fn every_anomaly_of_registers_is_found_by_its_name() {
-    let cases: Vec<(&str, Json, &str, &[&str])> = vec![
+/// Name, options, transactions, and the models that are ruled out.
+type Case = (&'static str, Json, &'static str, &'static [&'static str]);
+
+fn registers() -> Vec<Case> {
+    vec![
         (
             "G0",
             json!({"consistency-model": "serializable", "sequential-keys": true}),
@@ -404,9 +406,53 @@ fn every_anomaly_of_registers_is_found_by_its_name() {
              2 ok [[:r :x 1]]",
             &["read-uncommitted"],
         ),
-    ];
-    for (name, options, text, not) in cases {
+    ]
+}
+
+#[test]
+fn every_anomaly_of_registers_is_found_by_its_name() {
+    for (name, options, text, not) in registers() {
         expect("rw-register", name, options, text, not);
+    }
+}
+
+/// The transactions of a plant with keys and processes of their own.
+fn apart(text: &str, number: usize) -> String {
+    let line = |line: &str| {
+        let (process, rest) = line.trim().split_once(' ').unwrap();
+        let process = process.parse::<usize>().unwrap() + 10 * number;
+        let rest = rest.replace(":x ", &format!(":x{number} "));
+        format!("{process} {}\n", rest.replace(":y ", &format!(":y{number} ")))
+    };
+    text.lines().map(line).collect()
+}
+
+/// All that are found under the same options, in one history for each options.
+#[test]
+fn every_anomaly_of_registers_is_found_in_a_hundred_thousand_transactions() {
+    let around = background(100_000, false);
+    let mut groups: Vec<(Json, Vec<Case>)> = Vec::new();
+    for case in registers() {
+        match groups.iter_mut().find(|(options, _)| *options == case.1) {
+            Some((_, cases)) => cases.push(case),
+            None => groups.push((case.1.clone(), vec![case])),
+        }
+    }
+    for (options, cases) in groups {
+        let text: String = (0..).zip(&cases).map(|(number, case)| apart(case.2, number)).collect();
+        let (history, _) = spread(&mut Random(5), &around, &planted(&text));
+        let result = check("rw-register", options.clone(), &history);
+        let mut names: Vec<&str> = cases.iter().map(|case| case.0).collect();
+        names.sort_unstable();
+        assert_eq!(result.verdict, Verdict::Invalid, "{options}: {}", result.reason);
+        let told = result.details["anomaly-types"].as_array().unwrap();
+        let mut told: Vec<&str> = told.iter().map(|name| name.as_str().unwrap()).collect();
+        told.sort_unstable();
+        assert_eq!(told, names, "{options}");
+        for at in result.anomalies.iter().flat_map(|anomaly| &anomaly.ops) {
+            let process = history.ops()[*at as usize].process.client().unwrap();
+            assert!(process >= PLANTED, "{options}: record {at} was not planted");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Builder, Random, cases, check, int, pair, show};
-use fuzz_dist_core::{History, Op, OpType, Process, Sym, Value, Verdict};
+use fuzz_dist_core::{History, Op, OpType, Sym, Value, Verdict};
 use serde_json::json;
 
 fn list(items: impl IntoIterator<Item = i64>) -> Value {
@@ -298,102 +298,6 @@ fn rows_of_a_table_are_complete_and_in_order() {
     );
     let swapped = [row(3, 10, 1), b, row(1, 30, 1)];
     assert_eq!(verdict_of(&swapped, json!({})), bad("value-reorder"));
-}
-
-fn at(builder: &mut Builder, f: &str, id: i64) {
-    let time = builder.ops.len() as i64 * 1_000_000;
-    let value = [(Value::sym("id"), int(id)), (Value::sym("kind"), Value::str("kill"))];
-    let op = Op::new(time, Process::nemesis(), OpType::Info, Sym::new(f), Value::map(value));
-    builder.ops.push(op);
-}
-
-#[test]
-fn recovery_is_timed_from_the_last_heal() {
-    let mut builder = Builder::default();
-    builder.done(0, "read", Value::Nil, int(1));
-    builder.done(0, "write", int(1), int(1));
-    let options = |within: i64| json!({"within": within});
-    assert_eq!(check("recovery", json!({}), &builder.history()).verdict, Verdict::Unknown);
-    at(&mut builder, "fault-applied", 1);
-    assert_eq!(check("recovery", json!({}), &builder.history()).verdict, Verdict::Unknown);
-    at(&mut builder, "fault-healed", 1);
-    assert_eq!(check("recovery", json!({}), &builder.history()).verdict, Verdict::Unknown);
-    builder.done(0, "read", Value::Nil, int(1));
-    let result = check("recovery", json!({}), &builder.history());
-    assert!(result.reason.contains(":write was not tried"), "{}", result.reason);
-    let mut never = builder.clone();
-    for n in 0..10 {
-        never.invoke(n, "write", int(1));
-        never.fail(n, "write", int(1));
-    }
-    let result = check("recovery", json!({}), &never.history());
-    assert_eq!((result.verdict, &*result.anomalies[0].name), (Verdict::Invalid, "never-recovered"));
-    let result = check("recovery", options(100), &never.history());
-    assert_eq!(result.verdict, Verdict::Unknown, "ended too soon: {}", result.reason);
-    let mut late = never.clone();
-    late.done(20, "write", int(1), int(1));
-    // The heal is at 5 ms, the success of the write at 29 ms.
-    assert_eq!(check("recovery", options(24), &late.history()).verdict, Verdict::Valid);
-    let result = check("recovery", options(23), &late.history());
-    assert_eq!((result.verdict, &*result.anomalies[0].name), (Verdict::Invalid, "late-recovery"));
-    assert_eq!(result.details["by-f-ms"]["write"], json!(24.0));
-}
-
-#[test]
-fn a_jepsen_nemesis_begins_and_heals_in_pairs() {
-    let mut builder = Builder::default();
-    builder.done(0, "read", Value::Nil, int(1));
-    for f in ["start", "start", "stop", "stop", "kill", "kill", "start", "start"] {
-        let time = builder.ops.len() as i64 * 1_000_000;
-        let op = Op::new(time, Process::nemesis(), OpType::Info, Sym::new(f), Value::Nil);
-        builder.ops.push(op);
-    }
-    builder.done(0, "read", Value::Nil, int(1));
-    let result = check("recovery", json!({}), &builder.history());
-    assert_eq!(result.verdict, Verdict::Valid, "{}", result.reason);
-    assert_eq!(result.details["last-heal"], 9);
-}
-
-#[test]
-fn logs_are_searched_and_faults_excuse() {
-    let folder = std::env::temp_dir().join(format!("fuzz_dist_logs_{}", std::process::id()));
-    let node = folder.join("nodes/n1/log");
-    std::fs::create_dir_all(&node).unwrap();
-    std::fs::create_dir_all(folder.join("nodes/n2")).unwrap();
-    std::fs::write(
-        node.join("erlang.log"),
-        "1970-01-01T00:00:00.001+00:00 fine\n  panic: index\n1970-01-01T00:00:10Z panic: again\n",
-    )
-    .unwrap();
-    let mut builder = Builder::default();
-    at(&mut builder, "fault-applied", 1);
-    builder.done(0, "read", Value::Nil, int(1));
-    at(&mut builder, "fault-healed", 1);
-    let history = builder.history();
-    let run = |extra: serde_json::Value| {
-        let mut options =
-            json!({"pattern": "^ *panic|Z panic", "path": folder, "start-wall-ns": 0});
-        options.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        check("log-file-pattern", options, &history)
-    };
-    let result = run(json!({}));
-    assert_eq!(
-        (result.verdict, result.counts["count"]),
-        (Verdict::Invalid, 2),
-        "{}",
-        result.reason
-    );
-    assert_eq!(result.anomalies[0].key.as_deref(), Some("n1"));
-    assert!(result.anomalies[0].text.contains("log/erlang.log:2"), "{}", result.anomalies[0].text);
-    let result = run(json!({"allow": "kill"}));
-    assert_eq!((result.counts["count"], result.counts["excused"]), (1, 1), "{}", result.reason);
-    assert_eq!(run(json!({"allow": "kill", "grace-ms": 60000})).verdict, Verdict::Valid);
-    assert_eq!(run(json!({"allow": "pause", "grace-ms": 60000})).verdict, Verdict::Invalid);
-    let picky = json!({"allow": "any", "grace-ms": 60000, "allow-pattern": "again"});
-    assert_eq!(run(picky).counts["count"], 1);
-    assert_eq!(run(json!({"files": "other.log"})).verdict, Verdict::Unknown);
-    assert_eq!(run(json!({"pattern": "assertion"})).verdict, Verdict::Valid);
-    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

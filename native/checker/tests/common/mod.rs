@@ -75,6 +75,18 @@ impl Builder {
         self.ok(process, f, result);
     }
 
+    /// A record of the nemesis.
+    pub fn nemesis(&mut self, f: &str, value: Value) {
+        let time = self.ops.len() as i64 * 1_000_000;
+        self.ops.push(Op::new(time, Process::nemesis(), OpType::Info, Sym::new(f), value));
+    }
+
+    /// A record about a fault, as our runs have it.
+    pub fn fault(&mut self, f: &str, id: i64, kind: &str) {
+        let value = [(Value::sym("id"), int(id)), (Value::sym("kind"), Value::str(kind))];
+        self.nemesis(f, Value::map(value));
+    }
+
     pub fn history(&self) -> History {
         History::new(self.ops.clone()).expect("a well-formed history")
     }
