@@ -1,49 +1,15 @@
-//! `kafka` on histories with known answers: the situations that the tests of Jepsen's workload are about,
-//! with the evidence that they ask for, and those in which the original errs.
+//! `kafka` on histories with known answers about messages and transactions: the situations that the tests of
+//! Jepsen's workload are about, with the evidence that they ask for, and those in which the original errs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+mod kafka_common;
 
 use common::check;
-use fuzz_dist_core::{CheckResult, History, Verdict, interop};
+use fuzz_dist_core::{CheckResult, Verdict, interop};
+use kafka_common::{errors, names, run, run_with};
 use serde_json::{Value as Json, json};
-
-/// `process type f value` in each line; time and index are the number of the line.
-fn history(lines: &[&str]) -> History {
-    let mut text = String::new();
-    for (n, line) in lines.iter().enumerate() {
-        let parts: Vec<&str> = line.splitn(4, ' ').collect();
-        let (process, op_type, f, value) = (parts[0], parts[1], parts[2], parts[3]);
-        text += &format!(
-            "{{:index {n}, :time {n}, :process {process}, :type :{op_type}, :f :{f}, :value {value}}}\n"
-        );
-    }
-    interop::load_bytes("test.edn", text.as_bytes(), None)
-        .unwrap_or_else(|e| panic!("{e}\n{text}"))
-        .history
-}
-
-fn run_with(options: Json, lines: &[&str]) -> CheckResult {
-    check("kafka", options, &history(lines))
-}
-
-fn run(lines: &[&str]) -> CheckResult {
-    run_with(json!({"all-errors": true}), lines)
-}
-
-/// The cases of a name, only with the given fields.
-fn errors(result: &CheckResult, name: &str, fields: &[&str]) -> Vec<Json> {
-    let all = result.details["errors"][name]["errs"].as_array().cloned().unwrap_or_default();
-    let pick = |case: &Json| fields.iter().map(|field| case[*field].clone()).collect();
-    let mut picked: Vec<Json> = all.iter().map(pick).collect();
-    picked.sort_by_key(Json::to_string);
-    picked
-}
-
-fn names(result: &CheckResult) -> Vec<String> {
-    serde_json::from_value(result.details["error-types"].clone()).unwrap()
-}
 
 #[test]
 fn a_log_that_is_read_to_its_end_is_valid() {
@@ -216,128 +182,6 @@ fn a_transaction_is_lost_only_if_it_committed() {
     assert_eq!(errors(&run(&proven), "lost-write", &fields), [json!([":y", ":b", 0, 1, 1, 5])]);
 }
 
-/// Process 0 reads 1 2, then 4, then 7, while 3 and 6 exist; with something in between.
-fn skips(first: &[&str], second: &[&str]) -> CheckResult {
-    let mut lines = vec![
-        "0 invoke poll [[:poll]]",
-        "0 ok poll [[:poll {:x [[1 :a] [2 :b]]}]]",
-        "1 invoke poll [[:poll]]",
-        "1 ok poll [[:poll {:x [[3 :c]]}]]",
-    ];
-    lines.extend(first);
-    lines.extend(["0 invoke poll [[:poll]]", "0 ok poll [[:poll {:x [[4 :d]]}]]"]);
-    lines.extend(second);
-    lines.extend([
-        "2 invoke send [[:send :x :f]]",
-        "2 ok send [[:send :x [6 :f]]]",
-        "0 invoke poll [[:poll]]",
-        "0 ok poll [[:poll {:x [[7 :g]]}]]",
-        "3 invoke send [[:send :x :a] [:send :x :b] [:send :x :c] [:send :x :d] [:send :x :g]]",
-        "3 info send nil",
-    ]);
-    run_with(json!({"sub-via": "assign"}), &lines)
-}
-
-#[test]
-fn a_process_must_not_skip_messages() {
-    let wanted = [json!([":x", 2, [":c"]]), json!([":x", 2, [":f"]])];
-    let fields = ["key", "delta", "skipped"];
-    assert_eq!(errors(&skips(&[], &[]), "poll-skip", &fields), wanted);
-    let both = |f: &str, keys: &str, outcome: &str| {
-        [format!("0 invoke {f} {keys}"), format!("0 {outcome} {f} {keys}")]
-    };
-    let with = |first: [String; 2], second: [String; 2]| {
-        let [a, b] = &first;
-        let [c, d] = &second;
-        errors(&skips(&[a, b], &[c, d]), "poll-skip", &fields)
-    };
-    let none: [Json; 0] = [];
-    assert_eq!(with(both("subscribe", "[:y]", "ok"), both("assign", "[:y]", "info")), none);
-    assert_eq!(with(both("subscribe", "[:x :y]", "ok"), both("assign", "[:x :y]", "ok")), wanted);
-    // A failed assignment changes nothing.
-    assert_eq!(with(both("subscribe", "[:y]", "fail"), both("assign", "[:y]", "fail")), wanted);
-}
-
-#[test]
-fn transactions_that_abort_are_rewound() {
-    let sends = |n: i64| -> [String; 2] {
-        let list = |f: &dyn Fn(i64) -> String| (0..n).map(f).collect::<Vec<_>>().join(" ");
-        [
-            format!("0 invoke send [{}]", list(&|i| format!("[:send :x {i}]"))),
-            format!("0 ok send [{}]", list(&|i| format!("[:send :x [{i} {i}]]"))),
-        ]
-    };
-    let polls = |n: i64, polls: &[(&str, &str)]| {
-        let mut lines: Vec<String> = sends(n).into();
-        for (outcome, places) in polls {
-            lines.push("1 invoke txn [[:poll]]".into());
-            lines.push(format!("1 {outcome} txn [[:poll {{:x [{places}]}}]]"));
-        }
-        run(&lines.iter().map(String::as_str).collect::<Vec<_>>())
-    };
-    let again = "[1 1] [2 2]";
-    let good = polls(3, &[("ok", "[0 0]"), ("fail", again), ("info", again), ("ok", again)]);
-    assert_eq!((good.verdict, names(&good)), (Verdict::Valid, vec![]), "{}", good.reason);
-    let fields = ["delta", "skipped", "ops"];
-    let first = json!([3, ["1", "2"], [3, 7]]);
-    let bad = [("ok", "[0 0]"), ("fail", again), ("fail", "[3 3] [4 4]"), ("ok", "[5 5]")];
-    let wanted = [first.clone(), json!([5, ["1", "2", "3", "4"], [3, 9]])];
-    assert_eq!(errors(&polls(6, &bad), "poll-skip", &fields), wanted);
-    let bad = [("ok", "[0 0]"), ("fail", again), ("info", "[3 3] [4 4]")];
-    assert_eq!(errors(&polls(6, &bad), "poll-skip", &fields), [first]);
-}
-
-#[test]
-fn a_process_must_not_step_back() {
-    let with = |between: &[&str]| {
-        let mut lines = vec![
-            "0 invoke send [[:send :x :a] [:send :x :b] [:send :x :c] [:send :x :d]]",
-            "0 ok send [[:send :x :a] [:send :x :b] [:send :x :c] [:send :x :d]]",
-            "0 invoke poll [[:poll]]",
-            "0 ok poll [[:poll {:x [[1 :a] [2 :b] [3 :c]]}]]",
-        ];
-        lines.extend(between);
-        lines
-            .extend(["0 invoke poll [[:poll]]", "0 ok poll [[:poll {:x [[2 :b] [3 :c] [4 :d]]}]]"]);
-        run(&lines)
-    };
-    let fields = ["key", "values", "delta"];
-    let wanted = [json!([":x", [":c", ":b"], -1])];
-    assert_eq!(errors(&with(&[]), "nonmonotonic-poll", &fields), wanted);
-    assert_eq!(with(&[]).verdict, Verdict::Invalid);
-    for f in ["subscribe", "assign"] {
-        let line = |keys: &str| [format!("0 invoke {f} {keys}"), format!("0 ok {f} {keys}")];
-        let [a, b] = line("[:y]");
-        assert!(errors(&with(&[&a, &b]), "nonmonotonic-poll", &fields).is_empty());
-        let [a, b] = line("[:x :y]");
-        let kept = with(&[&a, &b]);
-        assert_eq!(errors(&kept, "nonmonotonic-poll", &fields), wanted);
-        // Rebalancing may move a subscriber.
-        let allowed = if f == "subscribe" { Verdict::Valid } else { Verdict::Invalid };
-        assert_eq!(kept.verdict, allowed, "{}", kept.reason);
-    }
-}
-
-#[test]
-fn an_assignment_that_seeks_to_the_beginning_is_no_step_back() {
-    let text = "
-        {:process 0, :type :invoke, :f :assign, :value [:x], :seek-to-beginning? true}
-        {:process 0, :type :ok, :f :assign, :value [:x], :seek-to-beginning? true}";
-    let poll = "
-        {:process 0, :type :invoke, :f :poll, :value [[:poll]]}
-        {:process 0, :type :ok, :f :poll, :value [[:poll {:x [[0 1]]}]]}";
-    let send = "
-        {:process 1, :type :invoke, :f :send, :value [[:send :x 1]]}
-        {:process 1, :type :ok, :f :send, :value [[:send :x [0 1]]]}";
-    let verdict = |between: &str| {
-        let text = format!("{send}{text}{poll}{between}{poll}");
-        let loaded = interop::load_bytes("test.edn", text.as_bytes(), None).unwrap();
-        check("kafka", json!({}), &loaded.history).verdict
-    };
-    assert_eq!(verdict(text), Verdict::Valid);
-    assert_eq!(verdict(&text.replace(", :seek-to-beginning? true", "")), Verdict::Invalid);
-}
-
 #[test]
 fn a_process_must_not_send_to_before() {
     let with = |between: &[&str]| {
@@ -361,54 +205,6 @@ fn a_process_must_not_send_to_before() {
         let [a, b] = line("[:x :y]");
         assert_eq!(with(&[&a, &b]), wanted);
     }
-}
-
-#[test]
-fn polls_of_one_operation_are_contiguous() {
-    let result = run(&[
-        "1 invoke send [[:send :x :a] [:send :x :b] [:send :x :d]]",
-        "1 info send [[:send :x :a] [:send :x :b] [:send :x :d]]",
-        "0 invoke poll [[:poll]]",
-        "0 ok poll [[:poll {:x [[1 :a] [4 :d]]}]]",
-        "0 invoke poll [[:poll] [:poll]]",
-        "0 ok poll [[:poll {:x [[1 :a]]}] [:poll {:x [[4 :d]]}]]",
-        "0 invoke poll [[:poll]]",
-        "0 ok poll [[:poll {:x [[2 :b]]}]]",
-    ]);
-    let wanted =
-        [json!([":x", [":a", ":d"], [":b"], 2, [3]]), json!([":x", [":a", ":d"], [":b"], 2, [5]])];
-    let fields = ["key", "values", "skipped", "delta", "ops"];
-    assert_eq!(errors(&result, "int-poll-skip", &fields), wanted);
-    let result = run(&[
-        "0 invoke send [[:send :x :a] [:send :x :b] [:send :x :c]]",
-        "0 info send [[:send :x :a] [:send :x :b] [:send :x :c]]",
-        "1 invoke poll [[:poll]]",
-        "1 ok poll [[:poll {:x [[3 :c] [1 :a]]}]]",
-        "1 invoke poll [[:poll]]",
-        "1 ok poll [[:poll {:x [[2 :b] [3 :c]]}] [:poll {:x [[3 :c]]}]]",
-    ]);
-    let wanted = [json!([":x", [":c", ":a"], -2, [3]]), json!([":x", [":c", ":c"], 0, [5]])];
-    assert_eq!(
-        errors(&result, "int-nonmonotonic-poll", &["key", "values", "delta", "ops"]),
-        wanted
-    );
-}
-
-#[test]
-fn a_rebalance_excuses_its_keys() {
-    let verdict = |keys: &str| {
-        let text = format!(
-            "{{:process 1, :type :invoke, :f :send, :value [[:send :x 1] [:send :x 2]]}}
-             {{:process 1, :type :ok, :f :send, :value [[:send :x [0 1]] [:send :x [1 2]]]}}
-             {{:process 0, :type :invoke, :f :poll, :value [[:poll]]}}
-             {{:process 0, :type :ok, :f :poll, :value [[:poll {{:x [[0 1] [1 2] [0 1]]}}]], \
-               :rebalance-log [{{:keys []}} {{:keys {keys}}}]}}"
-        );
-        let loaded = interop::load_bytes("test.edn", text.as_bytes(), None).unwrap();
-        check("kafka", json!({}), &loaded.history).verdict
-    };
-    assert_eq!(verdict("[:y :x]"), Verdict::Valid);
-    assert_eq!(verdict("[:y]"), Verdict::Invalid);
 }
 
 #[test]
@@ -500,27 +296,6 @@ fn what_was_acknowledged_is_polled_by_the_end() {
     assert_eq!(result.verdict, Verdict::Invalid);
     lines.extend(["0 invoke poll [[:poll]]", "0 ok poll [[:poll {:x [[1 :b]]}]]"]);
     assert_eq!(run(&lines).verdict, Verdict::Valid);
-}
-
-#[test]
-fn a_consumer_may_be_held_to_a_bound_of_its_lag() {
-    let lines = [
-        "0 invoke assign [:x]",
-        "0 ok assign [:x]",
-        "1 invoke send [[:send :x 1]]",
-        "1 ok send [[:send :x [0 1]]]",
-        "0 invoke poll [[:poll]]",
-        "0 ok poll [[:poll {:x []}]]",
-        "0 invoke poll [[:poll]]",
-        "0 ok poll [[:poll {:x [[0 1]]}]]",
-    ];
-    let result = run(&lines);
-    assert_eq!(result.verdict, Verdict::Valid);
-    let worst = json!({"time": 4e-9, "process": 0, "key": ":x", "lag": 1e-9});
-    assert_eq!(result.details["worst-realtime-lag"], worst);
-    let bound = |ms: f64| names(&run_with(json!({"realtime-lag-ms-max": ms}), &lines));
-    assert_eq!(bound(0.0), ["stale-consumer"]);
-    assert!(bound(1.0).is_empty());
 }
 
 /// The kinds of the edges of the first cycle of a name.
