@@ -7,109 +7,35 @@
 //! `FUZZ_DIST_BENCH_EDN` names a folder into which the histories are written, as EDN and in Plume's text,
 //! for measuring whole programs.
 
+mod shapes;
+
 use std::io::Write;
 use std::time::Instant;
 
 use fuzz_dist_checker::{Budget, build};
 use fuzz_dist_core::spec::{CheckerSpec, Options};
-use fuzz_dist_core::{History, Op, OpType, Process, Sym, Value, interop};
+use fuzz_dist_core::{History, OpType, interop};
 use serde_json::json;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
-
-/// (session, [(is a write, key, value)]); value 0 is the initial state.
-type Txn = (usize, Vec<(bool, u64, u64)>);
-
-fn txns(size: usize, sessions: u64) -> Vec<Txn> {
-    const KEYS: u64 = 1_000;
-    /// How many transactions a replica is behind, at most, for each session.
-    const LAG: u64 = 4;
-    let mut random = Random(42);
-    let mut log: Vec<Vec<(u64, u64)>> = vec![Vec::new(); KEYS as usize];
-    let mut seen = vec![0u64; sessions as usize];
-    let mut all = Vec::with_capacity(size);
-    for n in 1..=size as u64 {
-        let session = random.below(sessions) as usize;
-        seen[session] = seen[session].max(n.saturating_sub(1 + random.below(LAG * sessions)));
-        let (mut mops, mut written) = (Vec::new(), Vec::new());
-        for _ in 0..1 + random.below(8) {
-            let hot = random.below(5) > 0;
-            let key = random.below(if hot { KEYS / 5 } else { KEYS });
-            if written.contains(&key) {
-                continue;
-            }
-            if random.below(2) == 0 {
-                written.push(key);
-                mops.push((true, key, n));
-            } else {
-                let versions = &log[key as usize];
-                let at = versions.partition_point(|(at, _)| *at <= seen[session]);
-                mops.push((false, key, at.checked_sub(1).map_or(0, |at| versions[at].1)));
-            }
-        }
-        for key in &written {
-            log[*key as usize].push((n, n));
-        }
-        if !written.is_empty() {
-            seen[session] = n;
-        }
-        all.push((session, mops));
-    }
-    all
-}
-
-fn history(txns: &[Txn]) -> History {
-    let (f, w, r) = (Sym::new("txn"), Value::sym("w"), Value::sym("r"));
-    let mut ops = Vec::with_capacity(txns.len() * 2);
-    for (session, mops) in txns {
-        for done in [false, true] {
-            let mop = |(write, key, value): &(bool, u64, u64)| {
-                let known = *value > 0 && (*write || done);
-                let value = if known { Value::Int(*value as i64) } else { Value::Nil };
-                let f = if *write { &w } else { &r };
-                Value::list(vec![f.clone(), Value::Int(*key as i64), value])
-            };
-            let value = Value::list(mops.iter().map(mop).collect::<Vec<_>>());
-            let op_type = if done { OpType::Ok } else { OpType::Invoke };
-            let process = Process::Client(*session as i64);
-            ops.push(Op::new(ops.len() as i64 * 1_000, process, op_type, f, value));
-        }
-    }
-    match History::new(ops) {
-        Ok(history) => history,
-        Err(error) => panic!("{error}"),
-    }
-}
+use shapes::memory::{forget_peak, peak_mib};
+use shapes::sessions;
 
 /// Both forms of a history.
-fn write(folder: &str, name: &str, txns: &[Txn], history: &History) -> std::io::Result<()> {
+fn write(folder: &str, name: &str, history: &History) -> std::io::Result<()> {
     let path = std::path::Path::new(folder);
     let mut edn = std::fs::File::create(path.join(format!("{name}.edn")))?;
     interop::write_edn(history, &mut edn)?;
     let plume = std::fs::File::create(path.join(format!("{name}.plume")))?;
     let mut plume = std::io::BufWriter::new(plume);
-    for (n, (session, mops)) in txns.iter().enumerate() {
-        for (write, key, value) in mops {
-            writeln!(plume, "{}({key},{value},{session},{n})", if *write { 'w' } else { 'r' })?;
+    let done = history.client_ops().filter(|op| op.op_type == OpType::Ok);
+    for (n, op) in done.enumerate() {
+        for mop in op.value.items().unwrap_or_default() {
+            let Some([f, key, value]) = mop.items() else { continue };
+            // Zero is the initial state.
+            let (f, value) = (f.as_text().unwrap_or_default(), value.as_int().unwrap_or(0));
+            writeln!(plume, "{f}({key},{value},{},{n})", op.process)?;
         }
     }
     plume.flush()
-}
-
-fn peak_mib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0) >> 10
 }
 
 fn main() {
@@ -128,11 +54,10 @@ fn main() {
                     continue;
                 }
                 let history = made.get_or_insert_with(|| {
-                    let txns = txns(size, sessions);
-                    let history = history(&txns);
+                    let history = sessions::history(sessions, size);
                     if let Ok(folder) = std::env::var("FUZZ_DIST_BENCH_EDN")
                         && let Err(error) =
-                            write(&folder, &format!("causal-{sessions}-{size}"), &txns, &history)
+                            write(&folder, &format!("causal-{sessions}-{size}"), &history)
                     {
                         eprintln!("{folder}: {error}");
                     }
@@ -145,7 +70,7 @@ fn main() {
                     Ok(checker) => checker,
                     Err(error) => panic!("{error}"),
                 };
-                let _ = std::fs::write("/proc/self/clear_refs", "5");
+                forget_peak();
                 let start = Instant::now();
                 let result = checker.check(history, &Budget::UNLIMITED);
                 let ms = start.elapsed().as_secs_f64() * 1e3;

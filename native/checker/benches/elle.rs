@@ -7,24 +7,16 @@
 //! `FUZZ_DIST_BENCH_MAX` transactions (default a million) are left out; `FUZZ_DIST_BENCH_EDN` names a folder
 //! into which the histories are written, for measuring the whole program.
 
+mod shapes;
+
 use std::time::Instant;
 
 use fuzz_dist_checker::{Budget, build};
 use fuzz_dist_core::spec::{CheckerSpec, Options};
 use fuzz_dist_core::{History, Op, OpType, Process, Sym, Value, interop};
 use serde_json::json;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-}
+use shapes::Random;
+use shapes::memory::{forget_peak, peak_mib};
 
 /// How a store treats transactions.
 #[derive(Clone, Copy, PartialEq)]
@@ -188,21 +180,6 @@ fn perform(shape: Shape, store: &mut Store, random: &mut Random, txn: &mut Open)
     true
 }
 
-/// A figure of `/proc/self/status`, in KiB; 0 where there is none.
-fn status_kb(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with(name));
-    let figure = line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-    figure.unwrap_or_default()
-}
-
-/// Begins a new peak of memory; what is held now, in KiB.
-fn forget_peak() -> u64 {
-    // Not everywhere permitted; then the peak of the generator counts as well.
-    let _ = std::fs::write("/proc/self/clear_refs", "5");
-    status_kb("VmRSS")
-}
-
 fn main() {
     let max = std::env::var("FUZZ_DIST_BENCH_MAX").ok().and_then(|text| text.parse().ok());
     let max: usize = max.unwrap_or(1_000_000);
@@ -239,7 +216,7 @@ fn main() {
                 shape.name,
                 result.verdict,
                 start.elapsed().as_secs_f64() * 1e3,
-                status_kb("VmHWM").saturating_sub(before) / 1024
+                peak_mib().saturating_sub(before)
             );
             eprintln!("{}", result.reason);
         }

@@ -15,8 +15,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use fuzz_dist_core::{History, interop};
-use shapes::registers::Registers;
-use shapes::transactions::{Store, Transactions};
+use shapes::registers::{CAS, Registers};
+use shapes::transactions::{LISTS, Store, Transactions};
 use shapes::{collections, registers, sessions, transactions};
 
 /// After this a checker gives up.
@@ -55,16 +55,6 @@ struct Row {
     /// Size, seconds, megabytes; 0 megabytes where only time counts.
     targets: &'static [(usize, f64, u64)],
 }
-
-const CAS: Registers = Registers { keys: 1, clients: 10, unique: false, invalid: false };
-
-const LISTS: Transactions = Transactions {
-    store: Store::Lists,
-    sessions: 20,
-    keys: 10,
-    writes_per_key: 100,
-    length_max: 4,
-};
 
 const ROWS: &[Row] = &[
     Row {

@@ -2,8 +2,10 @@
 //! promise (or break it once), for measuring.
 
 #![allow(clippy::expect_used, reason = "a benchmark fails by panicking")]
+#![allow(dead_code, reason = "no benchmark needs every shape")]
 
 pub mod collections;
+pub mod memory;
 pub mod registers;
 pub mod sessions;
 pub mod transactions;

@@ -15,9 +15,15 @@ pub struct Registers {
     pub clients: usize,
     /// Every write writes a value of its own, and there is no cas.
     pub unique: bool,
-    /// The last read returns another value than was written just before.
+    /// The last read returns what was there before the last write.
     pub invalid: bool,
+    /// How many of ten thousand operations take effect and never answer.
+    pub info_per_10k: u64,
 }
+
+/// A register of one key on which ten clients read, write and compare-and-set.
+pub const CAS: Registers =
+    Registers { keys: 1, clients: 10, unique: false, invalid: false, info_per_10k: 0 };
 
 struct Call {
     f: usize,
@@ -33,6 +39,7 @@ pub fn history(shape: Registers, operations: usize) -> History {
     let mut recorder = Recorder::with_capacity(operations);
     let mut values = vec![Value::Nil; shape.keys];
     let mut open: Vec<Option<Call>> = (0..shape.clients).map(|_| None).collect();
+    let mut processes: Vec<usize> = (0..shape.clients).collect();
     let (mut begun, mut ended) = (0, 0);
     while ended < operations {
         let client = random.below(shape.clients as u64) as usize;
@@ -51,24 +58,40 @@ pub fn history(shape: Registers, operations: usize) -> History {
                 };
                 begun += 1;
                 let value = keyed(shape, call.key, argument(&call));
-                recorder.push(client, OpType::Invoke, functions[call.f], value);
+                recorder.push(processes[client], OpType::Invoke, functions[call.f], value);
                 open[client] = Some(call);
             }
             None => {}
             Some(Call { outcome: Some((op_type, result)), f, key, .. }) => {
                 ended += 1;
-                recorder.push(client, op_type, functions[f], keyed(shape, key, result));
+                let result = keyed(shape, key, result);
+                recorder.push(processes[client], op_type, functions[f], result);
             }
             Some(mut call) => {
                 call.outcome = Some(take_effect(&call, &mut values[call.key]));
-                open[client] = Some(call);
+                if shape.info_per_10k > 0 && random.below(10_000) < shape.info_per_10k {
+                    ended += 1;
+                    let value = keyed(shape, call.key, argument(&call));
+                    recorder.push(processes[client], OpType::Info, functions[call.f], value);
+                    // Who does not know how its operation ended never acts again.
+                    processes[client] += shape.clients;
+                } else {
+                    open[client] = Some(call);
+                }
             }
         }
     }
     if shape.invalid {
-        // With nothing open any more: written, and read as something else.
-        recorder.done(0, functions[1], Value::Int(3), Value::Int(3));
-        recorder.done(0, functions[0], Value::Nil, Value::Int(4));
+        // With nothing open any more: written, and read as if it had not been.
+        let old = values[0].clone();
+        let new = match shape.unique {
+            true => operations as i64 + 1,
+            false => (old.as_int().unwrap_or(0) + 1) % VALUE_COUNT as i64,
+        };
+        let process = processes[0];
+        let asked = |value: i64| keyed(shape, 0, Value::Int(value));
+        recorder.done(process, functions[1], asked(new), asked(new));
+        recorder.done(process, functions[0], keyed(shape, 0, Value::Nil), keyed(shape, 0, old));
     }
     recorder.history()
 }

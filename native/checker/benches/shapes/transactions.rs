@@ -26,6 +26,15 @@ pub struct Transactions {
     pub length_max: u64,
 }
 
+/// Twenty sessions that append to lists and read them.
+pub const LISTS: Transactions = Transactions {
+    store: Store::Lists,
+    sessions: 20,
+    keys: 10,
+    writes_per_key: 100,
+    length_max: 4,
+};
+
 /// Every key that ever was, and those in use.
 struct Keys {
     /// What was written to each: all of a list, the last of a register.
