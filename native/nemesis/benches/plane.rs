@@ -1,8 +1,7 @@
-//! What the link plane costs and how exact it is: `cargo bench -p fuzz_dist_nemesis --bench plane`.
+//! How exact the link plane is by itself: `cargo bench -p fuzz_dist_nemesis --bench plane`.
 //!
-//! A pair of stock nodes through the plane against a pair of stock nodes connected directly, in rounds
-//! that alternate, so that the ratio does not depend on what else the machine does; and 500 scheduled
-//! faults while calls run.
+//! 500 scheduled faults while calls run, heals until bytes flow, and holds on both sides of the tick boundary. What it
+//! costs is in the bench `carrier` of the driver, against the same stock connection.
 
 // Helpers are outside of test functions, which clippy.toml excepts.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -18,22 +17,12 @@ use fuzz_dist_core::fault::LinkFault;
 
 use support::{Node, TestPlane, both, eventually, full_name, link};
 
-const ROUNDS: usize = 5;
-const CALLS: u32 = 20_000;
-const MESSAGES: u32 = 4_000;
-const MESSAGE_LEN: u32 = 65_536;
-
 /// Loads compiled loops: interpreted ones would cost as much as a call.
 const LOAD: &str = r#"
     Forms = [begin {ok, T, _} = erl_scan:string(S), {ok, F} = erl_parse:parse_form(T), F end || S <- [
         "-module(loops).",
-        "-export([calls/2, messages/3, loop/2, sink/0]).",
-        "calls(Node, N) -> {Us, _} = timer:tc(fun() -> loop(Node, N) end), Us.",
-        "loop(_, 0) -> ok; loop(Node, N) -> Node = erpc:call(Node, erlang, node, []), loop(Node, N - 1).",
-        "sink() -> receive {done, From} -> From ! done, sink(); _ -> sink() end.",
-        "messages(Node, N, Len) -> Bin = binary:copy(<<7>>, Len), Sink = spawn(Node, loops, sink, []),
-            {Us, _} = timer:tc(fun() -> [Sink ! Bin || _ <- lists:seq(1, N)], Sink ! {done, self()},
-            receive done -> ok end end), exit(Sink, kill), Us."
+        "-export([calls/2]).",
+        "calls(_, 0) -> ok; calls(Node, N) -> Node = erpc:call(Node, erlang, node, []), calls(Node, N - 1)."
     ]],
     {ok, Module, Beam} = compile:forms(Forms),
     {module, _} = code:load_binary(Module, "loops", Beam), ok
@@ -44,54 +33,14 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-fn loaded_pair(names: [(&str, u16); 2]) -> Vec<Node> {
-    let mut nodes = Node::start_many(&names);
-    for node in &mut nodes {
-        assert_eq!(node.eval(LOAD), "ok");
-    }
-    nodes[0].connect(names[1].0);
-    nodes
-}
-
-fn per_s(node: &mut Node, expression: &str, count: f64) -> f64 {
-    let elapsed_us: f64 = node.eval(expression).parse().expect("microseconds");
-    count / elapsed_us * 1e6
-}
-
 fn main() {
     let plane = TestPlane::start();
-    let client = &plane.client;
-    let tool = client.add_tool().unwrap();
-    let (a, b) = (client.add_node("a").unwrap(), client.add_node("b").unwrap());
-    let mut through = loaded_pair([("a", a), ("b", b)]);
-    let mut direct = loaded_pair([("c", tool), ("d", tool)]);
-
-    let (mut calls, mut megabytes) = ([vec![], vec![]], [vec![], vec![]]);
-    for _ in 0..ROUNDS {
-        for (index, pair, peer) in [(0, &mut through, "b"), (1, &mut direct, "d")] {
-            let call = format!("loops:calls('{}', {CALLS})", full_name(peer));
-            calls[index].push(per_s(&mut pair[0], &call, f64::from(CALLS)));
-            let send = format!("loops:messages('{}', {MESSAGES}, {MESSAGE_LEN})", full_name(peer));
-            let total = f64::from(MESSAGES) * f64::from(MESSAGE_LEN) / 1e6;
-            megabytes[index].push(per_s(&mut pair[0], &send, total));
-        }
-    }
-    let [calls_through, calls_direct] = calls.map(median);
-    let [bytes_through, bytes_direct] = megabytes.map(median);
-    println!(
-        "erpc/s, 1 caller, median of {ROUNDS}: plane {calls_through:.0} ({:.1} us), direct \
-         {calls_direct:.0} ({:.1} us), ratio {:.2}",
-        1e6 / calls_through,
-        1e6 / calls_direct,
-        calls_through / calls_direct
-    );
-    println!(
-        "MB/s of {MESSAGE_LEN}-byte messages: plane {bytes_through:.0}, direct {bytes_direct:.0}, \
-         ratio {:.2}",
-        bytes_through / bytes_direct
-    );
-    precision(&plane, &mut through[0]);
-    drop((through, direct, plane));
+    let names = ["a", "b"].map(|short| (short, plane.client.add_node(short).unwrap()));
+    let mut nodes = Node::start_many(&names);
+    assert_eq!(nodes[0].eval(LOAD), "ok");
+    nodes[0].connect("b");
+    precision(&plane, &mut nodes[0]);
+    drop((nodes, plane));
     boundary();
 }
 

@@ -94,6 +94,11 @@ impl Ground {
         self.start(short, &[], &[])
     }
 
+    /// A node as it comes, with another EPMD: that of a plane of links.
+    pub fn stock_node_at(&self, short: &str, epmd_port: u16) -> Node {
+        self.start(short, &[], &[("ERL_EPMD_PORT", &epmd_port.to_string())])
+    }
+
     fn start(&self, short: &str, flags: &[&str], environment: &[(&str, &str)]) -> Node {
         let mut process = Command::new("erl")
             .args(["-noinput", "-name", &full_name(short), "-setcookie", "driver_test"])
