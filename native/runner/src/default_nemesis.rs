@@ -6,6 +6,7 @@
 use fuzz_dist_core::Value;
 use fuzz_dist_core::fault::{FaultKind, FaultSchedule};
 use fuzz_dist_core::spec::Spec;
+use fuzz_dist_schedule::PackageError;
 use fuzz_dist_schedule::packages::default_mix;
 
 use crate::mined;
@@ -56,10 +57,46 @@ pub fn settle(
             packages.join(", ")
         ),
     };
-    for left_out in &mix.left_out {
-        text += &format!("; {left_out}");
-    }
+    text += &left_out(&mix.left_out);
     text += "; choose with `packages` or `faults` under [nemesis] or with --nemesis (`none`: no faults)";
     spec.nemesis.packages = Some(mix.packages.clone());
     Ok(Some(Notice { text, packages: mix.packages }))
+}
+
+/// Why packages are not there; those that the run is too short for together.
+fn left_out(errors: &[PackageError]) -> String {
+    let mut text = String::new();
+    let (mut too_long, mut room_s) = (Vec::new(), 0.0);
+    for error in errors {
+        match error {
+            PackageError::DoesNotFit { written, have_s } => {
+                too_long.push(written.as_str());
+                room_s = *have_s;
+            }
+            other => text += &format!("; {other}"),
+        }
+    }
+    if !too_long.is_empty() {
+        let names = too_long.join(", ");
+        text += &format!(
+            "; no fault of {names} is short enough for the {room_s:.1} s that this run has for faults (time_limit_s)"
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_told_once() {
+        let too_long = |name: &str| PackageError::DoesNotFit { written: name.into(), have_s: 0.9 };
+        let too_few = PackageError::TooFewNodes { written: "packet".into(), nodes: 1 };
+        let told = left_out(&[too_long("partition"), too_few, too_long("pause")]);
+        let wanted = "; `packet` needs more than 1 nodes; no fault of partition, pause is short enough for the 0.9 s \
+                      that this run has for faults (time_limit_s)";
+        assert_eq!(told, wanted);
+        assert_eq!(left_out(&[]), "");
+    }
 }
