@@ -248,7 +248,7 @@ pub const ROWS: &[Row] = &[
     files("file-truncate", "files = [\"synced.log\"]\ndrop_bytes = 60", "bytes left"),
     files("file-restore", "files = [\"synced.log\"]", "as earlier"),
     // Two nodes and what is between them; what leaves the two ends of different minds is last.
-    link("hold", "heal_lag = true", "silenced 2 of 2 links"),
+    link("hold", "", "silenced 2 of 2 links"),
     link("delay", "latency_ms = 20\njitter_ms = 10", "delayed 2 of 2 links"),
     link("throttle", "bytes_per_s = 2000", "slowed 2 of 2 links"),
     link("ticks-only", "", "let only ticks through 2 of 2 links"),
