@@ -155,17 +155,23 @@ impl Machine {
         self.resolve();
     }
 
-    /// The view that most of those hold who stand in it, if they are a majority of it: nodes that were removed and do
-    /// not know may believe what they like. Of equals, the present one; then the larger.
+    /// The view that most of those hold who stand in it, if they are a majority of it, and a majority of those too who
+    /// certainly were members until now: nodes that were removed and do not know may believe what they like, and one
+    /// that was wiped and began a cluster of its own is no cluster for the others to join, also while they are silent.
+    /// Of equals, the present one; then the larger.
     fn merged(&self) -> Members {
-        let mut support: BTreeMap<&Members, usize> = BTreeMap::new();
-        for (_, view) in self.views.iter().filter(|(node, view)| view.contains(*node)) {
-            *support.entry(view).or_default() += 1;
+        let certain = self.certain_members();
+        // How many hold it, and how many of these were members.
+        let mut support: BTreeMap<&Members, (usize, usize)> = BTreeMap::new();
+        for (node, view) in self.views.iter().filter(|(node, view)| view.contains(*node)) {
+            let (all, before) = support.entry(view).or_default();
+            *all += 1;
+            *before += usize::from(certain.contains(node));
         }
         let best = support
             .into_iter()
-            .filter(|(view, count)| *count * 2 > view.len())
-            .max_by_key(|(view, count)| (*count, **view == self.members, view.len()));
+            .filter(|(view, (all, before))| all * 2 > view.len() && before * 2 > certain.len())
+            .max_by_key(|(view, (all, _))| (*all, **view == self.members, view.len()));
         best.map_or_else(|| self.members.clone(), |(view, _)| view.clone())
     }
 

@@ -89,6 +89,27 @@ fn a_join_that_was_lost_on_the_way_is_asked_for_again_and_nothing_else() {
     assert_eq!(possible(&machine), []);
 }
 
+/// A node that was removed, wiped and started again alone takes itself for a cluster. Joining that would wipe the others.
+#[test]
+fn a_node_alone_is_no_cluster_while_the_members_are_silent() {
+    let mut machine = three();
+    let id = machine.begin(operation(Change::Forget, "c", "a"));
+    machine.answered(id, Outcome::Done);
+    for node in ["a", "b"] {
+        machine.observe(node, Some(set(&["a", "b"])));
+    }
+    machine.observe("c", Some(set(&["c"])));
+    machine.observe("a", None);
+    machine.observe("b", None);
+    machine.observe("c", Some(set(&["c"])));
+    assert_eq!(machine.members(), &set(&["a", "b"]));
+    assert_eq!(machine.possible(&ALL, &set(&["a", "b", "c"]), true), []);
+    // Nor if only one of the members is silent, and whoever is left alone says so.
+    machine.observe("a", Some(set(&["a", "b"])));
+    machine.observe("b", Some(set(&["b"])));
+    assert_eq!(machine.members(), &set(&["a", "b"]));
+}
+
 /// A removal that nobody has answered yet is not resolved by views from before.
 #[test]
 fn what_is_being_asked_for_is_not_judged() {
