@@ -8,7 +8,8 @@
 //!   is the list of what it took). Every element whose enqueue succeeded must have come out (`lost`
 //!   otherwise), nothing that was never enqueued (`unexpected`). Elements that came out more often than
 //!   they were put in are counted (`duplicated`), and forbidden only on request. A drain that ended
-//!   with info may have taken anything: if something is missing then, the verdict is unknown.
+//!   with info may have taken anything, and a run that ended before its time did not drain: if something
+//!   is missing then, the verdict is unknown.
 
 use std::collections::HashMap;
 
@@ -200,12 +201,19 @@ impl TotalQueue {
             }
             let values: Vec<&Value> = elements.iter().map(|(value, _)| *value).collect();
             reasons.push(format!("{} {name}: {}", values.len(), some(values.into_iter())));
-            // A drain that did not report may have taken what is missing.
-            let verdict =
-                if name == "lost" && open_drain { Verdict::Unknown } else { Verdict::Invalid };
+            let excuse = match name {
+                "lost" if open_drain => {
+                    Some("but a drain whose result is not known may have taken them")
+                }
+                "lost" if is_cut_short(history) => {
+                    Some("but the run ended before its time, and the queue was not drained")
+                }
+                _ => None,
+            };
+            let verdict = excuse.map_or(Verdict::Invalid, |_| Verdict::Unknown);
             result.verdict = result.verdict.and(verdict);
-            if verdict == Verdict::Unknown {
-                reasons.push("but a drain whose result is not known may have taken them".into());
+            if let Some(excuse) = excuse {
+                reasons.push(excuse.into());
                 continue;
             }
             for (value, flow) in elements.iter().take(ANOMALIES_MAX) {
@@ -235,6 +243,23 @@ impl TotalQueue {
         result.counts = counts.into_iter().map(|(name, n)| (name.into(), n)).collect();
         result
     }
+}
+
+/// Whether this is the history of a run of ours that was interrupted, or torn before its last phase. Other
+/// histories tell neither.
+fn is_cut_short(history: &History) -> bool {
+    let (mut is_ours, mut is_whole) = (false, false);
+    for op in history.ops().iter().filter(|op| !op.is_client()) {
+        match op.f.as_str() {
+            "interrupted" => return true,
+            "phase" => {
+                is_ours = true;
+                is_whole |= op.value.get("name").and_then(Value::as_text) == Some("teardown");
+            }
+            _ => {}
+        }
+    }
+    is_ours && !is_whole
 }
 
 type Flows<'a> = HashMap<&'a Value, Flow, FxBuildHasher>;

@@ -107,6 +107,8 @@ struct Inner {
     recorder: Recorder,
     vms: Mutex<HashMap<String, Vm>>,
     exits: Mutex<HashMap<i32, Exit>>,
+    /// Nobody tells of exits any more: the guard is lost, or the cluster is ending.
+    exits_are_over: AtomicBool,
     /// Nodes that are started under another name or cookie than their own.
     aliases: Mutex<HashMap<String, Alias>>,
     /// Nodes that ended by themselves, how often in a row, and who is told.
@@ -175,6 +177,7 @@ impl Cluster {
             recorder: parts.recorder,
             vms: Mutex::default(),
             exits: Mutex::default(),
+            exits_are_over: AtomicBool::new(false),
             aliases: Mutex::default(),
             watchdog: Watchdog::default(),
             closing: AtomicBool::new(false),
@@ -484,13 +487,12 @@ fn beam_of(link: &Link) -> Option<Identity> {
     Identity::of(i32::try_from(link.os_pid()?).ok()?)
 }
 
-/// Keeps how processes ended, and records it of nodes, until the cluster is dropped.
+/// Keeps how processes ended, and records it of nodes, until the guard is lost or the cluster ends.
 fn watch_exits(events: &Receiver<GuardEvent>, cluster: &Weak<Inner>) {
-    while let Ok(event) = events.recv() {
-        let GuardEvent::Exited { key, pid, exit, monotonic_ns } = event else { continue };
+    while let Ok(GuardEvent::Exited { key, pid, exit, monotonic_ns }) = events.recv() {
         let Some(inner) = cluster.upgrade() else { return };
         if inner.closing.load(Ordering::Relaxed) {
-            return;
+            break;
         }
         lock(&inner.exits).insert(pid, exit);
         if inner.nodes.iter().any(|place| place.short == key) {
@@ -508,6 +510,9 @@ fn watch_exits(events: &Receiver<GuardEvent>, cluster: &Weak<Inner>) {
             let _ = inner.recorder.observer(time_ns, "node-exited", Some(&key), value);
             watchdog::heed(&inner, &key, pid, exit);
         }
+    }
+    if let Some(inner) = cluster.upgrade() {
+        inner.exits_are_over.store(true, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 //! Steps: the node registers its name at its EPMD port (the plane tells); its agent dials. If the node
 //! does not contain the agent, it is loaded at once; if it does but does not dial soon, it is started.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
@@ -69,7 +70,7 @@ impl Inner {
     }
 
     fn is_closing(&self) -> bool {
-        self.closing.load(std::sync::atomic::Ordering::Relaxed)
+        self.closing.load(Ordering::Relaxed)
     }
 
     fn has_arrived(&self, place: &Place) -> Result<bool, RunError> {
@@ -176,7 +177,7 @@ impl Inner {
             if let Some(exit) = lock(&self.exits).get(&process.pid) {
                 return exit.to_string();
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || self.exits_are_over.load(Ordering::Relaxed) {
                 return "its status is not known".into();
             }
             std::thread::sleep(LOOK_EVERY);
