@@ -253,12 +253,11 @@ impl Cluster {
 
     /// Starts a node again that is down; `CLOCK_MONOTONIC` of the start. One that was asked to end is
     /// waited for, and killed if it takes more than five seconds. Its agent is helped in the background if
-    /// it does not dial by itself.
+    /// it does not dial by itself. One that runs already, since the watchdog was quicker, stays as it is.
     pub fn start(&self, node: &str) -> Result<u64, RunError> {
         let place = self.inner.place(node)?;
         self.inner.await_end(place)?;
         let starting = lock(&self.inner.watchdog.starting);
-        // The watchdog may have been quicker.
         if self.inner.vm(node).is_some_and(|vm| !vm.ending && vm.process.is_alive()) {
             return Ok(clock::monotonic_ns());
         }

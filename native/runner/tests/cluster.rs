@@ -226,7 +226,9 @@ fn stock_nodes_come_up_suffer_and_come_back() {
     assert!(cluster.await_agents(Instant::now() + PATIENCE, &Stop::default()));
     assert_eq!(cluster.generation("n1"), generation + 1);
     assert_ne!(cluster.os_pid("n1"), first);
-    assert!(cluster.start("n1").unwrap_err().to_string().contains("n1 already runs"));
+    // One that runs stays: the watchdog may have been quicker.
+    cluster.start("n1").unwrap();
+    assert_eq!(cluster.generation("n1"), generation + 1);
 
     // An orderly stop takes a while; a start waits for it.
     cluster.terminate("n1").unwrap();
