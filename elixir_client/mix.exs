@@ -211,8 +211,6 @@ defmodule FuzzDist.MixProject do
       elixir: "~> 1.14",
       description: "Jepsen for the BEAM: real clusters, real faults, checked histories",
       elixirc_paths: if(Mix.env() == :test, do: ["lib", "test/support"], else: ["lib"]),
-      elixirc_options: [warnings_as_errors: true],
-      erlc_options: [:debug_info, :warnings_as_errors],
       compilers: compilers(Mix.env()),
       test_paths: ["test"],
       deps: deps(),

@@ -231,7 +231,7 @@ defmodule FuzzDist.AgentTest do
 
   test "with a life line the VM halts when the core is gone", %{server: server} do
     expression = ":fuzz_dist_boot.start(); Process.sleep(:infinity)"
-    {port, _os_pid} = boot(server, expression, [{'FUZZ_DIST_WORKER', '1'}])
+    {port, _os_pid} = boot(server, expression, [{~c"FUZZ_DIST_WORKER", ~c"1"}])
     agents = for _ <- 1..2, do: StandIn.accept(server)
     assert agents |> Enum.map(fn {_, hello} -> hello.role end) |> Enum.sort() == [:node, :worker]
     # Nobody accepts them again.
@@ -242,7 +242,7 @@ defmodule FuzzDist.AgentTest do
 
   test "an application that does not start is told, and ends the VM", %{server: server} do
     {port, _} =
-      boot(server, ":fuzz_dist_boot.start()", [{'FUZZ_DIST_APP', 'no_such_application'}])
+      boot(server, ":fuzz_dist_boot.start()", [{~c"FUZZ_DIST_APP", ~c"no_such_application"}])
 
     assert_receive {^port, {:exit_status, 1}}, 30_000
     assert output(port) =~ "no_such_application.app is not in the code path"
@@ -263,7 +263,7 @@ defmodule FuzzDist.AgentTest do
     env =
       for(
         {key, value} <- config,
-        do: {'FUZZ_DIST_#{key |> to_string() |> String.upcase()}', '#{value}'}
+        do: {~c"FUZZ_DIST_#{key |> to_string() |> String.upcase()}", ~c"#{value}"}
       ) ++ env
 
     port =

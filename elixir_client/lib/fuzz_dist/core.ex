@@ -43,7 +43,7 @@ defmodule FuzzDist.Core do
         :binary,
         args: arguments ++ life_line,
         env: [
-          {'FUZZ_DIST_EBIN', :fuzz_dist |> Application.app_dir("ebin") |> String.to_charlist()}
+          {~c"FUZZ_DIST_EBIN", :fuzz_dist |> Application.app_dir("ebin") |> String.to_charlist()}
         ]
       ])
 

@@ -168,7 +168,9 @@ defmodule FuzzDist.Project do
     consolidated = Path.wildcard(Path.join(build, "lib/*/consolidated"))
     project = Path.wildcard(Path.join(build, "lib/*/ebin"))
     own = if File.dir?(ebin), do: [ebin], else: []
-    elixir = for app <- [:elixir, :logger, :eex], do: app |> :code.lib_dir(:ebin) |> to_string()
+    # Mix takes applications that the project does not name out of the code path, but not Elixir.
+    libraries = :elixir |> :code.lib_dir() |> Path.dirname()
+    elixir = for app <- ["elixir", "logger", "eex"], do: Path.join([libraries, app, "ebin"])
     Enum.uniq(consolidated ++ own ++ project ++ [own_ebin()] ++ elixir)
   end
 
