@@ -8,16 +8,19 @@
 pub mod clock;
 pub mod etf;
 pub mod fault;
+pub mod file;
 pub mod history;
 pub mod history_file;
 pub mod interop;
 mod items;
 pub mod op;
+pub mod random;
 pub mod seed;
 pub mod spec;
 pub mod store;
 pub mod sym;
 pub mod sync;
+pub mod tree;
 pub mod value;
 pub mod verdict;
 

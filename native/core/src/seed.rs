@@ -28,12 +28,8 @@ impl Seed {
 
     /// A seed from the operating system, for runs that name none. It is printed and stored.
     pub fn from_entropy() -> Seed {
-        use std::hash::{BuildHasher, Hasher};
-        let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
-        hasher.write_u64(crate::clock::wall_ns() as u64);
-        hasher.write_u32(std::process::id());
         // 53 bits: a seed survives a trip through JSON readers that keep numbers as floats.
-        Seed(hasher.finish() >> 11)
+        Seed(crate::random::number() >> 11)
     }
 }
 

@@ -163,10 +163,10 @@ pub enum Placement {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClusterSpec {
-    /// Program and arguments; `{name}` (full node name), `{short}`, `{index}`, `{cookie}`,
+    /// Program and arguments; `{name}` (full node name), `{short}`, `{index}`, `{cookie_file}`,
     /// `{data_dir}`, `{log_dir}`, `{epmd_port}` and `{port:NAME}` are replaced.
     pub command: Vec<String>,
-    /// Further environment; the same replacements.
+    /// Further environment; the same replacements, and `{cookie}`.
     pub env: BTreeMap<String, String>,
     /// How nodes reach each other.
     pub network: Network,
@@ -249,11 +249,11 @@ impl TimeWarp {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Naming {
-    /// `-name` and `-setcookie` through `ERL_AFLAGS`.
+    /// `-name` through `ERL_AFLAGS`.
     Flags,
-    /// `RELEASE_NODE`, `RELEASE_COOKIE`, `RELEASE_DISTRIBUTION`.
+    /// `RELEASE_NODE` and `RELEASE_DISTRIBUTION`.
     Release,
-    /// The command itself does, with `{name}` and `{cookie}`.
+    /// The command itself does, with `{name}`.
     Command,
 }
 

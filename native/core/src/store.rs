@@ -10,6 +10,7 @@ mod time;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 pub use find::{RunEntry, find_run, list_runs};
@@ -171,12 +172,12 @@ impl Store {
         let store_root = store_root.as_ref();
         check_test_name(test_name)?;
         let test = store_root.join(test_name);
-        fs::create_dir_all(&test).map_err(io_error("create", &test))?;
+        private_folder(&test, true).map_err(io_error("create", &test))?;
         // Later names in the same millisecond count on: still in order, still a valid time.
         for later_ms in 0..i64::from(SAME_MILLISECOND_MAX) {
             let id = format_utc_basic(wall_ns.saturating_add(later_ms * 1_000_000));
             let path = test.join(&id);
-            match fs::create_dir(&path) {
+            match private_folder(&path, false) {
                 Ok(()) => {
                     point_link(&test.join(LATEST), Path::new(&id))?;
                     point_link(&store_root.join(LATEST), &Path::new(test_name).join(&id))?;
@@ -192,6 +193,12 @@ impl Store {
             source: io::Error::from(io::ErrorKind::AlreadyExists),
         })
     }
+}
+
+/// A folder that only its owner may enter: what runs print, and the cookies of their nodes, are nobody
+/// else's business. One that is there already stays as it is.
+fn private_folder(path: &Path, recursive: bool) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(recursive).mode(0o700).create(path)
 }
 
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {

@@ -15,6 +15,7 @@ mod arrival;
 pub mod bootstrap;
 pub(crate) mod code_path;
 mod diagnosis;
+mod home;
 mod launch;
 mod lives;
 pub mod namespaces;
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 use fuzz_dist_core::Value;
 use fuzz_dist_core::clock;
 use fuzz_dist_core::fault::Plane;
-use fuzz_dist_core::seed::Seed;
+use fuzz_dist_core::random;
 use fuzz_dist_core::spec::{Placement, Spec};
 use fuzz_dist_core::sync::lock;
 use fuzz_dist_nemesis::guard::{
@@ -143,7 +144,9 @@ impl Cluster {
     }
 
     /// As [`Cluster::new`], with our own compiled code in this folder.
-    pub fn with_ebin(parts: Parts, ebin: PathBuf) -> Result<Cluster, RunError> {
+    pub fn with_ebin(mut parts: Parts, ebin: PathBuf) -> Result<Cluster, RunError> {
+        // Nodes work in folders of their own, where a relative path means something else.
+        parts.run_dir = std::path::absolute(&parts.run_dir).map_err(|e| internal(&e))?;
         let agent_beam = code_path::read_agent(&ebin)?;
         let (nodes, clients) = match &parts.network {
             Some(network) => namespaces::places(&parts, network)?,
@@ -154,10 +157,14 @@ impl Cluster {
         if parts.network.is_some() {
             namespaces::start_mappers(&parts.guard, &all)?;
         }
-        let cookie = parts.spec.cluster.cookie.clone();
+        // Not from the seed, which is no secret: the cookie gives power over the nodes.
+        let cookie = match &parts.spec.cluster.cookie {
+            Some(cookie) => cookie.clone(),
+            None => random::secret().map_err(|e| internal(&e))?,
+        };
         let launcher = Launcher {
-            // Not from the seed, which is no secret: the cookie gives power over the nodes.
-            cookie: cookie.unwrap_or_else(|| format!("{:016x}", Seed::from_entropy().0)),
+            cookie,
+            decoy: random::secret().map_err(|e| internal(&e))?,
             core: parts.agents.address(),
             token: parts.token,
             run: parts.run,
@@ -386,7 +393,9 @@ impl Inner {
 
     /// Starts the process of a VM that is down; `CLOCK_MONOTONIC` of the start.
     fn launch(&self, place: &Place) -> Result<u64, RunError> {
-        let request = self.launcher.request(&self.dressed(place))?;
+        let dressed = self.dressed(place);
+        let request = self.launcher.request(&dressed)?;
+        home::write_cookie(&dressed, self.launcher.cookie_of(&dressed))?;
         if let Some(before) = self.vm(&place.short).filter(|vm| !vm.process.is_alive()) {
             // A process of many threads is gone some time before its parent can reap it.
             self.exit_of(before.process);

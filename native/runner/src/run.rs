@@ -16,11 +16,14 @@ use fuzz_dist_core::Value;
 use fuzz_dist_core::clock;
 use fuzz_dist_core::clock::RunClock;
 use fuzz_dist_core::history_file::{Header, Writer};
+use fuzz_dist_core::random;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::store::{RunDir, Store};
 use fuzz_dist_nemesis::guard::{Guard, GuardEvent};
+use fuzz_dist_nemesis::leftovers;
 use fuzz_dist_nemesis::net::Network;
+use nix::sys::stat::{Mode, umask};
 
 use crate::agents::Agents;
 use crate::analysis;
@@ -43,6 +46,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs a test and gives its verdict.
 pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcome, RunError> {
+    // Whatever this process, the guard, the plane and the nodes create is for their user alone.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let stop = Stop::default();
     signals::listen(&stop)?;
     if let Some(fd) = request.life_line_fd {
@@ -139,9 +144,12 @@ fn perform(
     let spec = &request.spec;
     let (worker_sender, worker_inbox) = channel();
     let (node_sender, node_inbox) = channel();
-    let token = token();
+    let token = token()?;
     let exe = std::env::current_exe()
         .map_err(|e| RunError::Internal(format!("cannot find my own program: {e}")))?;
+    for leftover in leftovers::remove() {
+        reporter.line(&format!("removed what a killed run left: {leftover}"));
+    }
     let guard = Guard::start(&exe, &files.id()).map_err(|e| RunError::Internal(e.to_string()))?;
     let guard = Arc::new(guard);
     let watching = watch_guard(&guard, stop);
@@ -223,16 +231,9 @@ fn watch_guard(guard: &Arc<Guard>, stop: &Stop) -> JoinHandle<()> {
     })
 }
 
-/// A secret of this run, from the system's randomness.
-fn token() -> String {
-    use std::hash::{BuildHasher, Hasher};
-    (0..2u8)
-        .map(|i| {
-            let mut hasher = std::collections::hash_map::RandomState::new().build_hasher();
-            hasher.write_u8(i);
-            format!("{:016x}", hasher.finish())
-        })
-        .collect()
+/// A secret of this run that agents and plane show.
+fn token() -> Result<String, RunError> {
+    random::secret().map_err(|e| RunError::Internal(format!("no randomness for a secret: {e}")))
 }
 
 /// Kills every process of the run and says which could not be.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -143,9 +143,7 @@ impl Session<'_> {
         let tools = Tools {
             spec: Arc::clone(&spec_of_all),
             seed: self.seed,
-            // Nodes work in folders of their own, where a relative path means something else.
-            run_dir: std::path::absolute(self.files.path())
-                .unwrap_or_else(|_| self.files.path().to_owned()),
+            run_dir: self.run_dir(),
             plane: Arc::clone(plane),
             cluster: Arc::clone(&cluster),
             agents: Arc::clone(self.agents),
@@ -212,6 +210,8 @@ impl Session<'_> {
                 argv: vec![exe.display().to_string(), "plane".into()],
                 env,
                 output: self.files.path().join("plane.log"),
+                // It ends with the connection, and then ends what a dead guard cannot.
+                outlives_guard: true,
                 ..SpawnRequest::default()
             })
             .map_err(|e| internal(e.to_string()))?;
@@ -222,11 +222,17 @@ impl Session<'_> {
         Ok(plane)
     }
 
+    /// The folder of the run, absolute: nodes work in folders of their own, where a relative path means
+    /// something else.
+    fn run_dir(&self) -> PathBuf {
+        std::path::absolute(self.files.path()).unwrap_or_else(|_| self.files.path().to_owned())
+    }
+
     fn plane_options(&self) -> Options {
         let nemesis = &self.spec.nemesis;
         Options {
             plain_messages: planes::link::needs_plain_messages(self.spec, self.schedule),
-            capture: nemesis.capture.then(|| self.files.path().join(CAPTURE_FILE)),
+            capture: nemesis.capture.then(|| self.run_dir().join(CAPTURE_FILE)),
         }
     }
 
@@ -240,7 +246,7 @@ impl Session<'_> {
             agents: Arc::clone(self.agents),
             recorder: self.recorder.clone(),
             run: self.files.id(),
-            run_dir: self.files.path().to_owned(),
+            run_dir: self.run_dir(),
             token: self.token.to_owned(),
         })
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +16,7 @@ use fuzz_dist_core::history_file::{Header, Reader, Writer};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{Naming, Nodes, Placement, PortSpec, Spec};
 use fuzz_dist_core::{Op, Value};
-use fuzz_dist_nemesis::guard::{Guard, SpawnRequest};
+use fuzz_dist_nemesis::guard::{Guard, ProcessTable, SpawnRequest};
 use fuzz_dist_nemesis::plane::{CONTROL_VARIABLE, PlaneClient, TOKEN_VARIABLE};
 use fuzz_dist_runner::RunError;
 use fuzz_dist_runner::agents::{Agents, NodeEvent, Role, WorkerEvent};
@@ -26,7 +27,7 @@ use tempfile::TempDir;
 
 /// For what comes about in a second or two unless the machine is busy.
 const PATIENCE: Duration = Duration::from_secs(60);
-const TOKEN: &str = "token";
+const TOKEN: &str = "token_of_this_test";
 
 /// Everything around a cluster. Fields are dropped in this order.
 struct Bench {
@@ -70,10 +71,16 @@ fn erl(arguments: &[&str]) -> Vec<String> {
 
 impl Bench {
     fn new(spec: Spec) -> Result<Bench, RunError> {
+        let folder = TempDir::new().unwrap();
+        let run_dir = folder.path().to_owned();
+        Bench::in_folder(spec, folder, run_dir)
+    }
+
+    /// With another path to the folder.
+    fn in_folder(spec: Spec, folder: TempDir, run_dir: PathBuf) -> Result<Bench, RunError> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let run = format!("cluster-test-{}-{count}", std::process::id());
-        let folder = TempDir::new().unwrap();
         let exe = PathBuf::from(env!("CARGO_BIN_EXE_fuzz_dist_runner_test"));
         let guard = Arc::new(Guard::start(&exe, &run).unwrap());
         let plane = Arc::new(start_plane(&guard, &exe, folder.path()));
@@ -98,7 +105,7 @@ impl Bench {
             agents: Arc::clone(&agents),
             recorder: Recorder::new(writer, clock),
             run,
-            run_dir: folder.path().to_owned(),
+            run_dir,
             token: TOKEN.into(),
         };
         let cluster = Cluster::with_ebin(parts, ebin().to_owned())?;
@@ -137,6 +144,28 @@ impl Bench {
         let recovered = Reader::open(self.folder.path().join("history.fdh")).unwrap();
         let fits = |op: &Op| op.f.as_str() == f && op.node.is_some_and(|n| n.as_str() == node);
         recovered.ops.into_iter().filter(|op| fits(op)).collect()
+    }
+
+    /// Of every process of the run, as every user of the machine reads them.
+    fn command_lines(&self) -> Vec<String> {
+        let processes = ProcessTable::read().unwrap().descendants(&[self.guard.pid()]);
+        let line = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        processes.iter().map(|p| String::from_utf8_lossy(&line(p.pid)).into_owned()).collect()
+    }
+
+    fn assert_no_secret_is_public(&self, cookie: &str) {
+        let lines = self.command_lines();
+        assert!(lines.iter().any(|line| line.contains("beam")), "{lines:?}");
+        let secret = lines.iter().find(|line| line.contains(cookie) || line.contains(TOKEN));
+        assert_eq!(secret, None);
+        let files =
+            self.cluster.names().into_iter().map(|node| {
+                self.folder.path().join("nodes").join(node).join("home/.erlang.cookie")
+            });
+        for file in files {
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
+        }
     }
 
     fn file(&self, path: &str) -> String {
@@ -270,18 +299,65 @@ fn a_node_that_boots_with_us_dials_by_itself_and_scripts_may_stand_around_the_vm
 fn releases_and_commands_name_their_nodes_themselves() {
     let release = Bench::started(spec(|spec| {
         spec.cluster.naming = Naming::Release;
+        spec.cluster.cookie = Some("given_to_a_release".into());
         let script = "exec erl -noinput -name $RELEASE_NODE -setcookie $RELEASE_COOKIE";
         spec.cluster.command = ["sh", "-c", script].map(String::from).to_vec();
     }));
+    let cookie = release.call("n1", "erlang", "get_cookie", Vec::new());
+    assert_eq!(cookie, Value::sym("given_to_a_release"));
+    release.assert_no_secret_is_public("given_to_a_release");
     assert_eq!(release.cluster.full_names()[1], ("n2".into(), "n2@127.0.0.1".into()));
     let command = Bench::started(spec(|spec| {
         spec.nodes = Nodes::Names(vec!["left".into()]);
         spec.cluster.naming = Naming::Command;
         spec.cluster.cookie = Some("given".into());
-        spec.cluster.command = erl(&["-name", "{name}", "-setcookie", "{cookie}"]);
+        spec.cluster.command = erl(&["-name", "{name}"]);
     }));
     let cookie = command.call("left", "erlang", "get_cookie", Vec::new());
     assert_eq!(cookie, Value::sym("given"));
+}
+
+/// Also where a user has a cookie file, and where the command brings a home folder of its own.
+#[test]
+fn no_secret_is_on_a_command_line_and_no_file_is_readable_by_others() {
+    let bench = Bench::started(spec(|spec| {
+        spec.cluster.command = erl(&["-setcookie", "not_the_runs"]);
+        spec.cluster.env.insert("GIVEN".into(), "{cookie}".into());
+    }));
+    bench.cluster.start_clients().unwrap();
+    let cookie = bench.cluster.cookie().to_owned();
+    assert!(cookie.len() >= 32, "{cookie}");
+    let found = bench.call("n2", "erlang", "get_cookie", Vec::new());
+    assert_eq!(found, Value::sym(&cookie));
+    wait_until("the client VM runs", || {
+        bench.command_lines().iter().any(|l| l.contains("-hidden"))
+    });
+    bench.assert_no_secret_is_public(&cookie);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let bench = Bench::started(spec(|spec| {
+        spec.cluster.env.insert("HOME".into(), elsewhere.path().display().to_string());
+    }));
+    bench.assert_no_secret_is_public(bench.cluster.cookie());
+}
+
+#[test]
+fn a_relative_run_folder_means_the_same_in_every_node() {
+    let folder = TempDir::new_in(".").unwrap();
+    let relative = PathBuf::from(folder.path().file_name().unwrap());
+    let spec = spec(|spec| {
+        spec.nodes = Nodes::Count(1);
+        let tell = "ok = file:write_file(os:getenv(\"STATE\"), os:getenv(\"ERL_CRASH_DUMP\") ++ \".\"), \
+                    receive never -> ok end.";
+        spec.cluster.command = erl(&["-eval", tell]);
+        spec.cluster.env.insert("STATE".into(), "{data_dir}/state".into());
+    });
+    let bench = Bench::in_folder(spec, folder, relative).unwrap();
+    bench.cluster.start_all().unwrap();
+    bench.cluster.await_nodes(Instant::now() + PATIENCE, &Stop::default()).unwrap();
+    let dump = bench.file("nodes/n1/data/state");
+    let folder = Path::new(&dump).parent().unwrap();
+    assert!(folder.is_absolute() && folder.is_dir(), "{dump}");
 }
 
 #[test]

@@ -180,13 +180,13 @@ pub const CLUSTER: &[Key] = &[
         "command",
         Shape::Texts,
         r#"["erl", "-noinput"]"#,
-        "Program and arguments of a node; a program with a slash is relative to the folder of the spec. Replaced: `{name}` (full node name), `{short}`, `{index}`, `{cookie}`, `{data_dir}`, `{log_dir}`, `{epmd_port}`, `{host}` (the host part of its name), `{host:NODE}`, `{port:NAME}`, `{peer:NAME:NODE}`.",
+        "Program and arguments of a node; a program with a slash is relative to the folder of the spec. Replaced: `{name}` (full node name), `{short}`, `{index}`, `{cookie_file}` (a file with the cookie, for the node alone), `{data_dir}`, `{log_dir}`, `{epmd_port}`, `{host}` (the host part of its name), `{host:NODE}`, `{port:NAME}`, `{peer:NAME:NODE}`.",
     ),
     key(
         "env",
         Shape::TextTable,
         "{}",
-        "Further environment of the nodes, with the same replacements.",
+        "Further environment of the nodes, with the same replacements, and `{cookie}`.",
     ),
     key(
         "network",
@@ -198,7 +198,7 @@ pub const CLUSTER: &[Key] = &[
         "naming",
         Shape::Choice(&["flags", "release", "command"]),
         r#""flags""#,
-        "How a node gets its name and cookie: `-name` and `-setcookie` through `ERL_AFLAGS`; `RELEASE_NODE`, `RELEASE_COOKIE`, `RELEASE_DISTRIBUTION`; or by the command itself, with `{name}` and `{cookie}`.",
+        "How a node gets its name: `-name` through `ERL_AFLAGS`; `RELEASE_NODE` and `RELEASE_DISTRIBUTION`; or by the command itself, with `{name}`. The cookie is in `.erlang.cookie` in the node's own home folder; with the first two, a `-setcookie` of the command is overridden.",
     ),
     key(
         "cookie",

@@ -78,6 +78,20 @@ fn names_of(keys: &[&[Key]]) -> BTreeSet<&'static str> {
 }
 
 #[test]
+fn a_cookie_is_refused_where_everybody_reads_it() {
+    for toml in [
+        "[cluster]\ncommand = [\"erl\", \"-setcookie\", \"{cookie}\"]\n",
+        "[cluster.env]\nERL_AFLAGS = \"-setcookie {cookie}\"\n",
+    ] {
+        let problems = problems_of(&format!("{SMALLEST}{toml}"));
+        assert!(problems.iter().any(|problem| problem.contains("{cookie_file}")), "{problems:?}");
+    }
+    let fine =
+        "[cluster]\ncommand = [\"sh\", \"-c\", \"${cookie}\"]\nenv = { COOKIE = \"{cookie}\" }\n";
+    assert_eq!(parse(&format!("{SMALLEST}{fine}"), "t").unwrap().cluster.env.len(), 1);
+}
+
+#[test]
 fn the_table_has_the_keys_of_the_types() {
     let spec = serde_json::to_value(full()).unwrap();
     assert_eq!(names_of_json(&spec), names_of(&[keys::SPEC]));

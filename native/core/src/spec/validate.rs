@@ -21,6 +21,17 @@ pub const CONCURRENCY_MAX: u32 = 100_000;
 /// A year: longer than any test, short enough that nanoseconds fit into 64 bits.
 const SECONDS_MAX: f64 = 366.0 * 86_400.0;
 
+/// Why a cookie stands in no command.
+const COOKIE_REFUSED: &str = "{cookie} would be on the command line, which every user of this \
+    machine can read: leave out `-setcookie {cookie}`, since every node reads its cookie from \
+    .erlang.cookie in its home folder; for another way to read it write {cookie_file}, the path of \
+    that file, or put {cookie} into a variable of cluster.env";
+
+/// Whether the placeholder of the cookie stands in a text.
+fn names_cookie(text: &str) -> bool {
+    text.match_indices("{cookie}").any(|(at, _)| !text[..at].ends_with(['$', '#']))
+}
+
 /// A problem of a key.
 #[derive(Debug)]
 pub(super) struct Wrong {
@@ -159,6 +170,12 @@ impl Check {
         let cluster = &spec.cluster;
         self.command("cluster.command", &cluster.command, false);
         for (name, value) in &cluster.env {
+            let is_public = name.starts_with("ERL_") && name.ends_with("FLAGS");
+            self.require(
+                !is_public || !names_cookie(value),
+                &format!("cluster.env.{name}"),
+                || COOKIE_REFUSED.into(),
+            );
             let fits = !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0');
             self.require(fits, &format!("cluster.env.{name}"), || {
                 "is not the name and value of an environment variable".into()
@@ -480,6 +497,7 @@ impl Check {
             self.require(!argument.contains('\0'), &format!("{key}[{i}]"), || {
                 "holds a zero byte, which no argument can".into()
             });
+            self.require(!names_cookie(argument), &format!("{key}[{i}]"), || COOKIE_REFUSED.into());
         }
     }
 

@@ -1,7 +1,7 @@
 //! How each VM is started: command line, names, flags and environment.
 //!
 //! A node keeps the command of the spec; what the run needs is added around it: `ERL_AFLAGS` (before
-//! the command's own flags) gives name and cookie, `ERL_ZFLAGS` (after them) the settings of the
+//! the command's own flags) gives the name and has the cookie read from its file ([`super::home`]), `ERL_ZFLAGS` (after them) the settings of the
 //! kernel, which thus win. Every VM works in its own data folder, so that what it writes stays in the
 //! store; code paths and programs with a slash that are relative count from where fuzz_dist runs.
 //!
@@ -17,6 +17,7 @@ use fuzz_dist_core::spec::{ClusterSpec, Naming, Placement, Spec};
 use fuzz_dist_nemesis::guard::SpawnRequest;
 
 use super::bootstrap::AGENT_MODULE;
+use super::home;
 use super::placeholders::Values;
 use crate::nemesis::planes::{self, NodeStart};
 use crate::request::RunError;
@@ -102,12 +103,20 @@ impl Place {
         Ok(())
     }
 
+    /// For an environment, which nobody else can read.
     fn values(&self, cookie: &str) -> Values {
+        let mut values = self.public_values();
+        values.words.insert("cookie", cookie.to_owned());
+        values
+    }
+
+    /// For a command line, which everybody can read.
+    fn public_values(&self) -> Values {
         let words = BTreeMap::from([
             ("name", self.full_name()),
             ("short", self.short.clone()),
             ("index", self.index.to_string()),
-            ("cookie", cookie.to_owned()),
+            ("cookie_file", self.cookie_file().display().to_string()),
             ("data_dir", self.data_dir().display().to_string()),
             ("log_dir", self.log_dir().display().to_string()),
             ("epmd_port", self.epmd_port.to_string()),
@@ -123,6 +132,8 @@ impl Place {
 pub(super) struct Launcher {
     pub spec: Spec,
     pub cookie: String,
+    /// Stands in command lines, where everybody reads it: worth nothing.
+    pub decoy: String,
     pub core: SocketAddr,
     pub token: String,
     pub run: String,
@@ -141,8 +152,10 @@ impl Launcher {
             values.fill(text).map_err(|error| RunError::Input(format!("{key}: {error}")))
         };
         let mut argv = Vec::new();
+        let public = place.public_values();
         for argument in self.command(place) {
-            argv.push(fill(key, &argument)?);
+            let filled = public.fill(&argument);
+            argv.push(filled.map_err(|error| RunError::Input(format!("{key}: {error}")))?);
         }
         if let Some(program) = argv.first_mut()
             && program.contains('/')
@@ -158,8 +171,11 @@ impl Launcher {
                 }
             }
         }
-        env.insert("ERL_AFLAGS".into(), self.first_flags(place, &fill)?);
-        env.insert("ERL_ZFLAGS".into(), self.last_flags(place, &fill)?);
+        let fill_flags = |key: &str, text: &str| {
+            public.fill(text).map_err(|error| RunError::Input(format!("{key}: {error}")))
+        };
+        env.insert("ERL_AFLAGS".into(), self.first_flags(place, &fill_flags)?);
+        env.insert("ERL_ZFLAGS".into(), self.last_flags(place, &fill_flags)?);
         let mut request = SpawnRequest {
             key: place.short.clone(),
             argv,
@@ -167,6 +183,7 @@ impl Launcher {
             env_remove: FOREIGN_VARIABLES.iter().map(|name| (*name).to_owned()).collect(),
             cwd: Some(place.data_dir()),
             output: place.output(),
+            outlives_guard: false,
         };
         if !place.is_client {
             self.prepare(place, &mut request)?;
@@ -214,12 +231,15 @@ impl Launcher {
             ("FUZZ_DIST_NODE".to_owned(), place.short.clone()),
             ("FUZZ_DIST_RUN".to_owned(), self.run.clone()),
         ]);
+        let own = if place.is_client { &BTreeMap::new() } else { &self.spec.cluster.env };
+        env.extend(home::variables(place, own));
         if place.is_client || self.spec.placement == Placement::Node {
             env.insert("FUZZ_DIST_WORKER".into(), "1".into());
         }
         if !place.is_client && self.spec.cluster.naming == Naming::Release {
             env.insert("RELEASE_NODE".into(), place.full_name());
-            env.insert("RELEASE_COOKIE".into(), self.cookie_of(place).to_owned());
+            // Its start script puts this on the command line.
+            env.insert("RELEASE_COOKIE".into(), self.decoy.clone());
             env.insert("RELEASE_DISTRIBUTION".into(), "name".into());
             // Releases write their generated configuration there, by default next to the release itself.
             env.insert("RELEASE_TMP".into(), place.data_dir().join("tmp").display().to_string());
@@ -240,11 +260,14 @@ impl Launcher {
         F: Fn(&str, &str) -> Result<String, RunError>,
     {
         let name = place.full_name();
-        let cookie = self.cookie_of(place);
-        let ours: Vec<&str> = match (place.is_client, self.spec.cluster.naming) {
-            (true, _) => vec!["-name", &name, "-setcookie", cookie, "-hidden"],
-            (false, Naming::Flags) => vec!["-name", &name, "-setcookie", cookie],
-            (false, Naming::Release | Naming::Command) => Vec::new(),
+        let named = ["-name", &name];
+        // Twice: the VM then reads its cookie from the file.
+        let decoys = ["-setcookie", &self.decoy, "-setcookie", &self.decoy];
+        let ours = match (place.is_client, self.spec.cluster.naming) {
+            (true, _) => [&named[..], &decoys, &["-hidden"]].concat(),
+            (false, Naming::Flags) => [&named[..], &decoys].concat(),
+            (false, Naming::Release) => decoys.to_vec(),
+            (false, Naming::Command) => Vec::new(),
         };
         let mut flags: Vec<String> = ours.into_iter().map(quote).collect();
         flags.extend(self.given_flags(place, "ERL_AFLAGS", fill)?);
@@ -357,6 +380,7 @@ mod tests {
         Launcher {
             spec,
             cookie: "c00".into(),
+            decoy: "d00".into(),
             core: ([127, 0, 0, 1], 4000).into(),
             token: "t".into(),
             run: "r".into(),
@@ -395,7 +419,8 @@ mod tests {
         });
         let request = launcher.request(&place("n1", false)).unwrap();
         assert_eq!(request.argv, ["erl", "-eval", "x(20001, 20002)"]);
-        assert_eq!(request.env["ERL_AFLAGS"], "-name n1@127.0.0.1 -setcookie c00");
+        assert_eq!(request.env["ERL_AFLAGS"], "-name n1@127.0.0.1 -setcookie d00 -setcookie d00");
+        assert_eq!(request.env["HOME"], "/run/nodes/n1/home");
         let last = &request.env["ERL_ZFLAGS"];
         assert!(last.starts_with("-mine 1 -start_epmd false -kernel net_ticktime 4 "), "{last}");
         assert!(last.ends_with(r"-pa /with\ space/ebin -pz /our/ebin"), "{last}");
@@ -427,11 +452,11 @@ mod tests {
         });
         let request = launcher.request(&place("n1", false)).unwrap();
         assert!(Path::new(&request.argv[0]).is_absolute(), "{:?}", request.argv);
-        assert_eq!(request.env["ERL_AFLAGS"], "");
+        assert_eq!(request.env["ERL_AFLAGS"], "-setcookie d00 -setcookie d00");
         assert!(!request.env["ERL_ZFLAGS"].contains("/our/ebin"));
         assert!(!request.env.contains_key("FUZZ_DIST_WORKER"));
         assert_eq!(request.env["RELEASE_NODE"], "n1@127.0.0.1");
-        assert_eq!(request.env["RELEASE_COOKIE"], "c00");
+        assert_eq!(request.env["RELEASE_COOKIE"], "d00");
 
         let client = launcher.request(&place("c1", true)).unwrap();
         assert_eq!(client.argv[0], "elixir");
@@ -456,6 +481,33 @@ mod tests {
         assert!(request.env["ERL_AFLAGS"].starts_with("-name n1@10.200.7.1 "));
         assert!(request.env["ERL_ZFLAGS"].contains("inet_dist_use_interface {10,200,7,1}"));
         assert_eq!(request.env["FUZZ_DIST_HOST_N2"], "10.200.7.2");
+    }
+
+    #[test]
+    fn a_cookie_stands_in_environments_only() {
+        let launcher = launcher(|spec| {
+            spec.cluster.command = ["app", "{cookie_file}"].map(Into::into).to_vec();
+            spec.cluster.env.insert("APP_COOKIE".into(), "{cookie}".into());
+        });
+        for place in [place("n1", false), place("c1", true)] {
+            let request = launcher.request(&place).unwrap();
+            let public = [request.argv.join(" "), request.env["ERL_AFLAGS"].clone()];
+            let public = format!("{public:?} {}", request.env["ERL_ZFLAGS"]);
+            assert!(!public.contains("c00"), "{public}");
+        }
+        let node = launcher.request(&place("n1", false)).unwrap();
+        assert_eq!(node.argv[1], "/run/nodes/n1/home/.erlang.cookie");
+        assert_eq!(node.env["APP_COOKIE"], "c00");
+    }
+
+    #[test]
+    fn a_home_of_the_spec_is_kept_and_the_cookie_found_elsewhere() {
+        let launcher = launcher(|spec| {
+            drop(spec.cluster.env.insert("HOME".into(), "/srv/app".into()));
+        });
+        let env = launcher.request(&place("n1", false)).unwrap().env;
+        assert_eq!(env["HOME"], "/srv/app");
+        assert_eq!(env["XDG_CONFIG_HOME"], "/run/nodes/n1/home/.config");
     }
 
     #[test]
