@@ -123,9 +123,14 @@ pub fn load(path: impl AsRef<Path>, format: Option<Format>) -> Result<Loaded, Lo
     if path.join("history.bincode").is_file() {
         return recognise::refuse_bincode(&path.display().to_string());
     }
-    let path = in_folder(path);
+    let given = path;
+    let path = in_folder(given);
     let name = path.display().to_string();
     let io_error = |source| LoadError::Io { path: name.clone(), source };
+    if path != given {
+        // Somebody else may have made the folder: a link or a FIFO in it is no history.
+        crate::file::open(&path).map_err(io_error)?;
+    }
     let file = std::fs::File::open(&path).map_err(io_error)?;
     let input = Input::open(name.clone(), file)?;
     let is_ours = recognise::is_ours(&input.beginning) || format == Some(Format::Fdh);
@@ -187,7 +192,7 @@ fn in_folder(path: &Path) -> PathBuf {
     ["history.fdh", "history.edn", "history.jsonl"]
         .iter()
         .map(|name| path.join(name))
-        .find(|candidate| candidate.is_file())
+        .find(|candidate| candidate.symlink_metadata().is_ok())
         .unwrap_or_else(|| path.to_owned())
 }
 

@@ -15,6 +15,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::file;
 use fuzz_dist_core::{CheckResult, History};
 
 pub mod analyse;
@@ -104,15 +105,6 @@ pub fn write(
 
 /// Writes a file beside its place and renames it, so that nobody ever sees half of it.
 pub fn replace(path: &Path, content: &str) -> Result<(), ReportError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    let part = path.with_file_name(name);
-    std::fs::File::create(&part)
-        .and_then(|mut file| file.write_all(content.as_bytes()))
-        .and_then(|()| std::fs::rename(&part, path))
-        .map_err(|source| {
-            // The half-written neighbour helps nobody; the first error is the one to tell.
-            let _ = std::fs::remove_file(&part);
-            ReportError::Write { path: path.to_owned(), source }
-        })
+    file::replace(path, |out| out.write_all(content.as_bytes()))
+        .map_err(|source| ReportError::Write { path: path.to_owned(), source })
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use fuzz_dist_checker::{Budget, check_all, vacuity};
 use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::file;
 use fuzz_dist_core::history_file::Reader;
 use fuzz_dist_core::spec::{CheckerSpec, Placement, Spec};
 use fuzz_dist_core::store::RunDir;
@@ -17,12 +18,19 @@ use crate::default_nemesis;
 use crate::plan;
 use crate::request::{RunError, RunOutcome};
 
+/// The longest spec and schedule of a run that are read.
+const SPEC_BYTES_MAX: u64 = 4 << 20;
+const SCHEDULE_BYTES_MAX: u64 = 64 << 20;
+
 /// Time for all checkers together; past it they answer `unknown`.
 const CHECK_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// Checks a stored run with its own checkers and writes its report anew; or with others, and then leaves
 /// its files as they are: they tell the verdict of the run, not of a question about it.
 pub fn analyze(run_dir: &Path, checkers: Option<Vec<CheckerSpec>>) -> Result<RunOutcome, RunError> {
+    if checkers.is_none() {
+        refuse_other_folders(run_dir)?;
+    }
     analyze_with(run_dir, checkers, "fuzz_dist", &BTreeMap::new())
 }
 
@@ -36,12 +44,14 @@ pub(crate) fn analyze_with(
     let own_checkers = checkers.is_none();
     let files = RunDir::at(run_dir);
     let spec_file = files.spec();
-    let text = std::fs::read_to_string(&spec_file).map_err(|e| {
+    let text = file::read_text(&spec_file, SPEC_BYTES_MAX).map_err(|e| {
         RunError::Input(format!("{}: {e}; is this the folder of a run?", spec_file.display()))
     })?;
     let spec = fuzz_dist_core::spec::parse(&text, &spec_file.display().to_string())
         .map_err(|e| RunError::Input(e.to_string()))?;
     let schedule = read_schedule(&files.schedule())?;
+    file::open(&files.history())
+        .map_err(|e| RunError::Input(format!("{}: {e}", files.history().display())))?;
     let recovered = Reader::open(files.history()).map_err(|e| RunError::Input(e.to_string()))?;
     let torn = recovered.torn.as_ref().map(|tail| {
         format!(
@@ -152,8 +162,8 @@ fn replay_command(program: &str, run_dir: &Path) -> String {
 }
 
 fn read_schedule(path: &Path) -> Result<FaultSchedule, RunError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => serde_json::from_str(&text)
+    match file::read(path, SCHEDULE_BYTES_MAX) {
+        Ok(text) => serde_json::from_slice(&text)
             .map_err(|e| RunError::Input(format!("{}: {e}", path.display()))),
         // A run that died before its cluster was up has none.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(FaultSchedule {
@@ -166,6 +176,34 @@ fn read_schedule(path: &Path) -> Result<FaultSchedule, RunError> {
         }),
         Err(e) => Err(RunError::Input(format!("{}: {e}", path.display()))),
     }
+}
+
+/// The spec of a run that was sent could otherwise have files of the reader quoted in the report.
+fn refuse_other_folders(run_dir: &Path) -> Result<(), RunError> {
+    let file = RunDir::at(run_dir).spec();
+    // What else is wrong with it is told by the analysis.
+    let text = file::read_text(&file, SPEC_BYTES_MAX).unwrap_or_default();
+    let Ok(spec) = fuzz_dist_core::spec::parse(&text, &file.display().to_string()) else {
+        return Ok(());
+    };
+    let own = run_dir.canonicalize().ok();
+    let is_within = |path: &str| {
+        own.as_ref()
+            .zip(Path::new(path).canonicalize().ok())
+            .is_some_and(|(own, path)| path.starts_with(own))
+    };
+    let log_checkers = spec.checkers.iter().flatten().filter(|c| c.name == "log-file-pattern");
+    for path in log_checkers.filter_map(|checker| checker.options.get("path")?.as_str()) {
+        if !is_within(path) {
+            return Err(RunError::Input(format!(
+                "{}: checkers: log-file-pattern: path = {path:?} is outside of the folder of the run, and \
+                 its lines would be copied into the report; if you want that, take the option out of \
+                 the file and give it to `fuzz_dist check --checker log-file-pattern`",
+                file.display()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Where the logs of this run are, and when it began, for the checker that reads them.
@@ -233,9 +271,7 @@ fn export_edn(files: &RunDir, history: &History) -> Result<(), RunError> {
     let failed = |e: std::io::Error| {
         RunError::Input(format!("cannot write {}: {e}; nothing else was changed", path.display()))
     };
-    let mut out = std::io::BufWriter::new(std::fs::File::create(&path).map_err(failed)?);
-    fuzz_dist_core::interop::write_edn(history, &mut out).map_err(failed)?;
-    std::io::Write::flush(&mut out).map_err(failed)
+    file::replace(&path, |out| fuzz_dist_core::interop::write_edn(history, out)).map_err(failed)
 }
 
 #[cfg(test)]

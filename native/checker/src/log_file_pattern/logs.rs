@@ -1,15 +1,19 @@
 //! The log files of the nodes, and their lines.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use fuzz_dist_core::file;
+
+use crate::budget::Meter;
 use crate::log_file_pattern::stamp;
 
 /// Longest part of a line that is looked at.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Longest part of a line that is told.
 const LINE_CHARS_MAX: usize = 500;
+/// How many lines, or parts of a long one, are read between two looks at the clock.
+const LINES_PER_LOOK: u64 = 1 << 12;
 /// How deep below a node's folder logs are looked for.
 const DEPTH_MAX: usize = 4;
 
@@ -53,9 +57,9 @@ impl Line {
 
 impl LogFile {
     /// Calls `each` for every line.
-    pub fn lines(&self, each: &mut dyn FnMut(Line)) -> Result<(), String> {
+    pub fn lines(&self, meter: &Meter, each: &mut dyn FnMut(Line)) -> Result<(), String> {
         let failed = |error: std::io::Error| format!("{}: {error}", self.path.display());
-        let file = match File::open(&self.path) {
+        let file = match file::open(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             opened => opened.map_err(failed)?,
         };
@@ -69,9 +73,12 @@ impl LogFile {
                 return Ok(());
             }
             if bytes.pop_if(|last| *last == b'\n').is_none() {
-                skip_line(&mut reader).map_err(failed)?;
+                skip_line(&mut reader, meter).map_err(failed)?;
             }
             number += 1;
+            if number % LINES_PER_LOOK == 0 {
+                meter.check_time().map_err(|why| failed(std::io::Error::other(why)))?;
+            }
             wall_ns = stamp::wall_ns(&bytes).or(wall_ns);
             each(Line { node: self.node.clone(), file: self.name.clone(), number, bytes, wall_ns });
         }
@@ -79,8 +86,11 @@ impl LogFile {
 }
 
 /// Drops the rest of a line.
-fn skip_line(reader: &mut impl BufRead) -> std::io::Result<()> {
-    loop {
+fn skip_line(reader: &mut impl BufRead, meter: &Meter) -> std::io::Result<()> {
+    for part in 0_u64.. {
+        if part % LINES_PER_LOOK == 0 {
+            meter.check_time().map_err(std::io::Error::other)?;
+        }
         let buffer = reader.fill_buf()?;
         if buffer.is_empty() {
             return Ok(());
@@ -92,14 +102,15 @@ fn skip_line(reader: &mut impl BufRead) -> std::io::Result<()> {
             return Ok(());
         }
     }
+    Ok(())
 }
 
 /// The log files of each node below `path`, which is a run or a folder of nodes.
 pub(super) fn files(path: &Path, names: Option<&[String]>) -> Result<Vec<LogFile>, String> {
     let nodes = path.join("nodes");
-    let root = if nodes.is_dir() { nodes } else { path.to_owned() };
+    let root = if is_folder(&nodes) { nodes } else { path.to_owned() };
     let mut files = Vec::new();
-    for folder in entries(&root)?.into_iter().filter(|entry| entry.is_dir()) {
+    for folder in entries(&root)?.into_iter().filter(|entry| is_folder(entry)) {
         let node = file_name(&folder);
         let mut add = |path: PathBuf| {
             let name = path.strip_prefix(&folder).unwrap_or(&path).display().to_string();
@@ -125,19 +136,22 @@ pub(super) fn files(path: &Path, names: Option<&[String]>) -> Result<Vec<LogFile
 fn all(folder: &Path, depth: usize, any: bool, add: &mut dyn FnMut(PathBuf)) -> Result<(), String> {
     let in_log = folder.file_name().is_some_and(|name| name == "log");
     for entry in entries(folder)? {
-        // What a link leads to is not of this node, or is found by its own name.
-        if entry.is_symlink() {
-            continue;
-        }
-        if entry.is_dir() {
+        if is_folder(&entry) {
             if depth < DEPTH_MAX {
                 all(&entry, depth + 1, any, add)?;
             }
+        } else if !entry.symlink_metadata().is_ok_and(|found| found.is_file()) {
+            // What a link leads to is not of this node, or is found by its own name.
         } else if any || in_log || entry.extension().is_some_and(|ending| ending == "log") {
             add(entry);
         }
     }
     Ok(())
+}
+
+/// What a link leads to does not count.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_dir())
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, String> {

@@ -155,6 +155,27 @@ enum Judgement {
     Timeless,
 }
 
+/// The lines that matched: all are counted, and the first of each judgement are kept.
+#[derive(Default)]
+struct Matches {
+    kept: Vec<Match>,
+    counts: [usize; 3],
+}
+
+impl Matches {
+    fn add(&mut self, found: Match) {
+        let count = &mut self.counts[found.judgement as usize];
+        *count += 1;
+        if *count <= MATCHES_MAX {
+            self.kept.push(found);
+        }
+    }
+
+    fn count(&self, judgement: Judgement) -> usize {
+        self.counts[judgement as usize]
+    }
+}
+
 /// A line that matched.
 struct Match {
     line: Line,
@@ -176,19 +197,19 @@ impl LogFilePattern {
             Some(reader.header().clock.start_wall_ns)
         });
         let faults = faults(history, &self.allow, self.grace_ns);
-        let mut matches = Vec::new();
+        let mut matches = Matches::default();
         for (read, file) in files.iter().enumerate() {
             meter.check_time().map_err(|why| {
                 format!("{why} after {read} of {} files; a larger budget would help", files.len())
             })?;
-            file.lines(&mut |line| {
+            file.lines(meter, &mut |line| {
                 if self.patterns.iter().any(|pattern| pattern.is_match(&line.bytes)) {
                     let time_ns = line
                         .wall_ns
                         .zip(start_wall_ns)
                         .map(|(wall, start)| wall.saturating_sub(start));
                     let judgement = self.judge(&line, time_ns, &faults);
-                    matches.push(Match { line, time_ns, judgement });
+                    matches.add(Match { line, time_ns, judgement });
                 }
             })?;
         }
@@ -213,11 +234,11 @@ impl LogFilePattern {
         history: &History,
         path: &std::path::Path,
         files: &[LogFile],
-        matches: &[Match],
+        matches: &Matches,
     ) -> CheckResult {
-        let of = |wanted| matches.iter().filter(move |m| m.judgement == wanted);
-        let (bad, excused) = (of(Judgement::Counts).count(), of(Judgement::Excused).count());
-        let timeless = of(Judgement::Timeless).count();
+        let of = |wanted| matches.kept.iter().filter(move |m| m.judgement == wanted);
+        let (bad, excused) = (matches.count(Judgement::Counts), matches.count(Judgement::Excused));
+        let timeless = matches.count(Judgement::Timeless);
         let excuse = match excused {
             0 => String::new(),
             count => format!("; {count} more are excused by faults"),
@@ -245,7 +266,7 @@ impl LogFilePattern {
             ("files", files.len()),
         ];
         result.counts = counts.into_iter().map(|(name, n)| (name.into(), n as u64)).collect();
-        let listed = matches.iter().take(MATCHES_MAX).map(|found| {
+        let listed = matches.kept.iter().take(MATCHES_MAX).map(|found| {
             json!({
                 "node": found.line.node,
                 "file": found.line.file,

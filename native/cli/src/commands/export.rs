@@ -1,6 +1,6 @@
 //! `fuzz_dist export`: a history in the formats of other tools.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -39,17 +39,5 @@ fn replace(file: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
         write(&mut out)?;
         return out.flush();
     }
-    let mut part = file.as_os_str().to_owned();
-    part.push(".part");
-    let written = File::create(&part).and_then(|created| {
-        let mut out = BufWriter::new(created);
-        write(&mut out)?;
-        out.flush()?;
-        fs::rename(&part, file)
-    });
-    if written.is_err() {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&part);
-    }
-    written
+    fuzz_dist_core::file::replace(file, |out| write(out))
 }

@@ -1,7 +1,9 @@
 //! `fuzz_dist replay`: the stored spec, seed and faults of a run, run again as a new run.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use fuzz_dist_core::file;
 use fuzz_dist_core::spec;
 use fuzz_dist_core::store::RunDir;
 
@@ -12,6 +14,14 @@ use crate::output::CliError;
 /// Runs it again; the new run goes into the store that was given, or that the old one is in.
 pub fn run(args: &ReplayArgs, no_color: bool) -> Result<u8, CliError> {
     let dir = runs::find(&args.run)?;
+    for path in [dir.spec(), dir.schedule()] {
+        // Somebody else may have made the folder. What is missing is told by whoever reads it.
+        if let Err(error) = file::open(&path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(CliError::Input(format!("{}: {error}", path.display())));
+        }
+    }
     let mut spec = spec::load(&dir.spec()).map_err(CliError::input)?.spec;
     // The faults of the run stand in its own schedule, whatever file they came from.
     spec.nemesis.schedule = None;

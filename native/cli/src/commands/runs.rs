@@ -1,7 +1,9 @@
 //! Finding a stored run, or a history that is not of a run, from what a person typed.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use fuzz_dist_core::file;
 use fuzz_dist_core::interop::{self, Format, Loaded};
 use fuzz_dist_core::store::{RunDir, find_run};
 
@@ -37,7 +39,19 @@ pub fn history_path(store: &Path, source: &str) -> Result<PathBuf, CliError> {
     if source == "-" || path.is_file() {
         return Ok(path.to_owned());
     }
-    find_run(store, source).map(|run| run.history()).map_err(|error| {
+    let run = find_run(store, source).map_err(|error| {
         CliError::Input(format!("{source} is neither a history file nor a run: {error}"))
-    })
+    })?;
+    history_of(&run)
+}
+
+/// The history of a run. Somebody else may have made its folder: a link or a FIFO in it is no history.
+pub fn history_of(run: &RunDir) -> Result<PathBuf, CliError> {
+    let path = run.history();
+    match file::open(&path) {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            Err(CliError::Input(format!("{}: {error}", path.display())))
+        }
+        _ => Ok(path),
+    }
 }

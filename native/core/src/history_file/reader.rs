@@ -126,11 +126,11 @@ impl Reader {
     /// Opens a file that may still grow, and reads its header only.
     pub fn follow(path: impl AsRef<Path>) -> Result<Reader, HistoryFileError> {
         let path = path.as_ref().to_owned();
-        let mut file = File::open(&path).map_err(|source| HistoryFileError::Io {
-            action: "open",
-            path: path.clone(),
-            source,
-        })?;
+        let open_error =
+            |source| HistoryFileError::Io { action: "open", path: path.clone(), source };
+        // A link that a person names is followed; those in a folder of a run are refused before.
+        let real = path.canonicalize().map_err(open_error)?;
+        let mut file = crate::file::open(&real).map_err(open_error)?;
         let mut magic = Vec::new();
         file.by_ref()
             .take(MAGIC.len() as u64)
