@@ -86,8 +86,8 @@ pub fn link_of(descriptor: c_int) -> Option<[u8; 32]> {
     Some(link)
 }
 
-/// The file at a path that is given to `open` and others; `None` if it is none below the data folder. Symbolic links and
-/// `..` in it are not followed.
+/// The file at a path that is given to `open` and others; `None` if it is none below the data folder, or
+/// has a `..` in it. Symbolic links in it are not followed.
 ///
 /// # Safety
 /// The path must be one that libc may be given.
@@ -107,6 +107,10 @@ pub unsafe fn of_path(folder: c_int, given: *const c_char) -> Option<Path> {
             path.read_link(CStr::from_bytes_until_nul(&link).ok()?)?;
         }
         path.push(b"/")?;
+    }
+    // What leads out of the data folder again is none of its files.
+    if given.split(|byte| *byte == b'/').any(|part| part == b"..") {
+        return None;
     }
     path.push(given)?;
     if let Some(byte) = path.bytes.get_mut(path.length) {

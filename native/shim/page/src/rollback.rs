@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::journal::{self, Kind, Record};
@@ -49,6 +49,7 @@ pub fn undo(
         Err(error) => return Err(error),
     };
     let mut undoing = Undoing {
+        root: root.to_owned(),
         saved: folder.join(SAVED_FOLDER),
         lost,
         wanted,
@@ -58,7 +59,9 @@ pub fn undo(
         sizes: HashMap::new(),
         changes: Changes::new(),
     };
-    undoing.find(root)?;
+    let mut links = HashMap::new();
+    undoing.find(root, &mut links)?;
+    undoing.leave_shared(&links);
     for record in journal::read(&bytes).iter().rev() {
         undoing.step(record)?;
     }
@@ -67,6 +70,7 @@ pub fn undo(
 }
 
 struct Undoing<W> {
+    root: PathBuf,
     saved: PathBuf,
     lost: Lost,
     wanted: W,
@@ -82,19 +86,34 @@ struct Undoing<W> {
 }
 
 impl<W: Fn(&Path) -> bool> Undoing<W> {
-    fn find(&mut self, folder: &Path) -> io::Result<()> {
+    /// Plain files below a folder, and for each inode how many names it has, and how many of them here.
+    fn find(&mut self, folder: &Path, links: &mut HashMap<u64, (u64, u64)>) -> io::Result<()> {
         for entry in fs::read_dir(folder)? {
             let (path, kind) = {
                 let entry = entry?;
                 (entry.path(), entry.file_type()?)
             };
             if kind.is_dir() {
-                self.find(&path)?;
+                self.find(&path, links)?;
             } else if kind.is_file() {
-                self.paths.insert(fs::metadata(&path)?.ino(), path);
+                let found = fs::symlink_metadata(&path)?;
+                links.entry(found.ino()).or_insert((found.nlink(), 0)).1 += 1;
+                self.paths.insert(found.ino(), path);
             }
         }
         Ok(())
+    }
+
+    /// A file that has a further name elsewhere is not of the node alone, so it stays as it is.
+    fn leave_shared(&mut self, links: &HashMap<u64, (u64, u64)>) {
+        self.paths.retain(|inode, _| links.get(inode).is_some_and(|(all, here)| all <= here));
+    }
+
+    /// A path of the journal that leads to a place below the root without a link or `..` on the way.
+    fn is_own(&self, path: &Path) -> bool {
+        let parent = path.parent().and_then(|parent| Some((parent, parent.canonicalize().ok()?)));
+        path.file_name().is_some()
+            && parent.is_some_and(|(parent, real)| parent == real && real.starts_with(&self.root))
     }
 
     fn step(&mut self, record: &Record<'_>) -> io::Result<()> {
@@ -131,7 +150,7 @@ impl<W: Fn(&Path) -> bool> Undoing<W> {
 
     fn put_back(&mut self, record: &Record<'_>) -> io::Result<()> {
         let Some(path) = self.target(record.header.inode) else { return Ok(()) };
-        let file = writable(&path)?;
+        let file = writable(&path, record.header.inode)?;
         let before = file.metadata()?.len();
         if !record.carried.is_empty() {
             file.write_all_at(record.carried, record.header.offset)?;
@@ -159,7 +178,7 @@ impl<W: Fn(&Path) -> bool> Undoing<W> {
             return Ok(());
         };
         // Something that is durable may have taken its place.
-        if path != to || from.exists() {
+        if path != to || from.exists() || !self.is_own(&from) || !self.is_own(&to) {
             return Ok(());
         }
         fs::rename(&to, &from)?;
@@ -174,15 +193,21 @@ impl<W: Fn(&Path) -> bool> Undoing<W> {
     fn bring_back(&mut self, record: &Record<'_>) -> io::Result<()> {
         let mut texts = record.texts().map(path_of);
         let (Some(path), Some(saved)) = (texts.next(), texts.next()) else { return Ok(()) };
-        if (self.wanted)(&path) && !path.exists() && !saved.as_os_str().is_empty() {
+        let is_named = !saved.as_os_str().is_empty();
+        if (self.wanted)(&path) && self.is_own(&path) && !path.exists() && is_named {
             self.link_back(&saved, &path)?;
         }
         Ok(())
     }
 
     fn link_back(&mut self, saved: &Path, path: &Path) -> io::Result<()> {
-        let saved = self.saved.join(saved);
-        fs::hard_link(&saved, path)?;
+        // The journal names files of its own folder.
+        let Some(name) = saved.file_name().filter(|name| Path::new(name) == saved) else {
+            return Ok(());
+        };
+        let saved = self.saved.join(name);
+        // Moved, not linked: with a further name it would no longer be the node's alone.
+        fs::rename(&saved, path)?;
         self.paths.insert(fs::metadata(path)?.ino(), path.to_owned());
         self.note(path, "there again: its removal was not synced".into());
         Ok(())
@@ -192,7 +217,7 @@ impl<W: Fn(&Path) -> bool> Undoing<W> {
     fn cut(&mut self) -> io::Result<()> {
         for (inode, size) in std::mem::take(&mut self.tails) {
             let Some(path) = self.target(inode) else { continue };
-            let file = writable(&path)?;
+            let file = writable(&path, inode)?;
             let before = file.metadata()?.len();
             if before > size {
                 file.set_len(size)?;
@@ -208,8 +233,15 @@ impl<W: Fn(&Path) -> bool> Undoing<W> {
     }
 }
 
-fn writable(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).open(path)
+/// Opens the file itself: not what a link leads to that took its place, nor a FIFO.
+fn writable(path: &Path, inode: u64) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.ino() != inode {
+        return Err(io::Error::other(format!("{} was replaced meanwhile", path.display())));
+    }
+    Ok(file)
 }
 
 fn path_of(bytes: &[u8]) -> PathBuf {
@@ -264,7 +296,8 @@ mod tests {
             let old_size = before.len() as u64;
             let header = Header { offset, old_size, ..Header::new(Kind::Write, self.inode(name)) };
             self.record(header, &image);
-            writable(&self.path(name)).unwrap().write_all_at(bytes.as_bytes(), offset).unwrap();
+            let file = writable(&self.path(name), self.inode(name)).unwrap();
+            file.write_all_at(bytes.as_bytes(), offset).unwrap();
         }
 
         fn sync(&mut self, name: &str) {
@@ -378,5 +411,18 @@ mod tests {
         let changes = undo(node.folder.path(), &node.path(""), Lost::All, wanted).unwrap();
         assert_eq!(changes.keys().collect::<Vec<_>>(), [&node.path("new")]);
         assert_eq!(fs::read_to_string(node.path("log")).unwrap(), "Synced tail");
+    }
+
+    #[test]
+    fn a_file_with_a_name_elsewhere_stays_as_it_is() {
+        let mut node = Node::new();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("victim"), "0123456789").unwrap();
+        fs::hard_link(elsewhere.path().join("victim"), node.path("shared")).unwrap();
+        node.write("shared", 2, "##");
+        fs::write(elsewhere.path().join("victim"), "0123456789").unwrap();
+        assert_eq!(node.undo(Lost::All), files(&[("shared", "0123456789")]));
+        assert_eq!(node.undo(Lost::Tail), files(&[("shared", "0123456789")]));
+        assert_eq!(fs::read(elsewhere.path().join("victim")).unwrap(), b"0123456789");
     }
 }

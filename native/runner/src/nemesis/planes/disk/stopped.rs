@@ -6,8 +6,9 @@
 //! Limits: a node that another fault starts in between may find its files half changed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use fuzz_dist_core::fault::{DiskFault, Unsynced, patterns};
 use fuzz_dist_core::seed::Stream;
 use fuzz_dist_core::sync::lock;
+use fuzz_dist_core::tree::Tree;
 use fuzz_dist_core::{Value, clock};
 use fuzz_dist_schedule::draw;
 use fuzz_dist_shim_page::rollback::{self, Lost};
@@ -33,6 +35,9 @@ const GONE_MAX: Duration = Duration::from_secs(5);
 /// How much of a node is copied for a later restore.
 const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
 
+/// Where the copy is, in the folder of the node.
+const EARLIER: &str = "earlier";
+
 /// How many files an effect names.
 const TOLD_MAX: usize = 4;
 
@@ -49,57 +54,43 @@ impl Snapshots {
     pub fn take(tools: &Tools) -> Result<Snapshots, RunError> {
         let mut all = BTreeMap::new();
         for node in tools.cluster.names() {
-            let folder = tools.run_dir.join("nodes").join(&node);
-            let copy = folder.join("earlier");
-            let copied = copy_tree(&folder.join("data"), &copy, &mut 0);
+            let copied = keep(&tools.run_dir, &node);
             copied
                 .map_err(|e| RunError::Internal(format!("a copy of the files of {node}: {e}")))?;
-            all.insert(node, copy);
+            all.insert(node.clone(), PathBuf::from("nodes").join(node).join(EARLIER));
         }
         Ok(Snapshots(all))
     }
 }
 
-fn copy_tree(from: &Path, to: &Path, bytes: &mut u64) -> io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy_tree(&entry.path(), &target, bytes)?;
-        } else if kind.is_file() {
-            match fs::copy(entry.path(), target) {
-                Ok(count) => *bytes += count,
-                // The node has removed it meanwhile.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-            if *bytes > SNAPSHOT_BYTES_MAX {
-                let limit = "more than 256 MiB, which is too much to be kept for `file-restore`";
-                return Err(io::Error::other(limit));
-            }
+/// A node's data folder, below the folder of the run.
+fn data_of(node: &str) -> PathBuf {
+    Path::new("nodes").join(node).join("data")
+}
+
+fn keep(run_dir: &Path, node: &str) -> io::Result<()> {
+    let folder = Tree::open(run_dir, &Path::new("nodes").join(node))?;
+    folder.create_folder(Path::new(EARLIER))?;
+    let earlier = Tree::open(run_dir, &Path::new("nodes").join(node).join(EARLIER))?;
+    copy_tree(&Tree::open(run_dir, &data_of(node))?, &earlier)
+}
+
+fn copy_tree(from: &Tree, to: &Tree) -> io::Result<()> {
+    let mut bytes = 0;
+    let files = from.files(&|_| true)?;
+    for path in files.own.iter().chain(&files.shared) {
+        let mut source = match from.read(path) {
+            // The node has removed it meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        bytes += io::copy(&mut (&mut source).take(SNAPSHOT_BYTES_MAX + 1), &mut to.create(path)?)?;
+        if bytes > SNAPSHOT_BYTES_MAX {
+            let limit = "more than 256 MiB, which is too much to be kept for `file-restore`";
+            return Err(io::Error::other(limit));
         }
     }
     Ok(())
-}
-
-/// Plain files below a folder that are wanted, by their paths below it, sorted.
-fn files_in(root: &Path, wanted: &dyn Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders = vec![root.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            let path = entry.path();
-            if entry.file_type()?.is_dir() {
-                folders.push(path);
-            } else if entry.file_type()?.is_file() && wanted(&path) {
-                found.push(path.strip_prefix(root).map_or(path.clone(), Path::to_owned));
-            }
-        }
-    }
-    found.sort();
-    Ok(found)
 }
 
 /// Kills the nodes and begins to change their files.
@@ -137,8 +128,10 @@ pub fn apply(
         kind: kind.clone(),
         nodes: nodes.clone(),
         stream: tools.seed.stream("late-files", u64::from(order.fault.id)),
+        left: Arc::default(),
     };
     let done: Arc<Mutex<Outcome>> = Arc::default();
+    let left = Arc::clone(&work.left);
     let outcome = Arc::clone(&done);
     let thread = std::thread::Builder::new()
         .name("files".into())
@@ -152,6 +145,7 @@ pub fn apply(
         nodes: nodes.clone(),
         files: kind.files().to_vec(),
         done,
+        left,
         thread: Mutex::new(Some(thread)),
     };
     Ok(Applied { monotonic_ns, decided: Vec::new(), fault: Arc::new(fault) })
@@ -166,6 +160,8 @@ struct Work {
     kind: DiskFault,
     nodes: Vec<String>,
     stream: Stream,
+    /// Which files were left alone, and why.
+    left: Arc<Mutex<Vec<String>>>,
 }
 
 impl Work {
@@ -192,37 +188,60 @@ impl Work {
     }
 
     fn change(&mut self, node: &str) -> io::Result<Changes> {
-        let folder = self.tools.run_dir.join("nodes").join(node);
-        let root = folder.join("data").canonicalize()?;
+        let run_dir = &self.tools.run_dir;
+        // Refuses a data folder that the node has replaced by a link: what is behind it is not of the run.
+        let tree = Tree::open(run_dir, &data_of(node))?;
         let patterns = patterns(self.kind.files());
-        let fits = |base: &Path, path: &Path| {
-            let Ok(inner) = path.strip_prefix(base) else { return false };
+        let wanted = |inner: &Path| {
             let inner = inner.as_os_str().as_encoded_bytes();
             inner != PROBE_FILE.as_bytes()
                 && patterns.iter().any(|pattern| glob::fits(pattern.as_bytes(), inner))
         };
-        let wanted = |path: &Path| fits(&root, path);
         match &self.kind {
             DiskFault::DiskLoseUnsynced { lost, .. } => {
-                let undone = rollback::undo(&shim::folder_of(&folder), &root, how(*lost), wanted)?;
-                let inner =
-                    |path: &Path| path.strip_prefix(&root).unwrap_or(path).display().to_string();
-                Ok(undone.into_iter().map(|(path, what)| (inner(&path), what)).collect())
+                let folder = run_dir.join("nodes").join(node);
+                let root = folder.join("data").canonicalize()?;
+                let inner = |path: &Path| path.strip_prefix(&root).map(Path::to_owned).ok();
+                let undone =
+                    rollback::undo(&shim::folder_of(&folder), &root, how(*lost), |path| {
+                        inner(path).is_some_and(|inner| wanted(&inner))
+                    })?;
+                let told = |path: PathBuf| inner(&path).unwrap_or(path).display().to_string();
+                Ok(undone.into_iter().map(|(path, what)| (told(path), what)).collect())
             }
             DiskFault::FileFlip { probability, .. } => {
-                let (probability, files) = (*probability, files_in(&root, &wanted)?);
-                flip(&root, &files, probability, &mut self.stream)
+                let (probability, files) = (*probability, tree.files(&wanted)?);
+                self.leave(node, &files.shared);
+                flip(&tree, &files.own, probability, &mut self.stream)
             }
             DiskFault::FileTruncate { drop_bytes, .. } => {
-                truncate(&root, &files_in(&root, &wanted)?, *drop_bytes)
+                let (drop_bytes, files) = (*drop_bytes, tree.files(&wanted)?);
+                self.leave(node, &files.shared);
+                truncate(&tree, &files.own, drop_bytes)
             }
             DiskFault::FileRestore { .. } => {
                 let Some(earlier) = self.snapshots.0.get(node) else { return Ok(Changes::new()) };
-                let kept = files_in(earlier, &|path| fits(earlier, path))?;
-                restore(&root, &files_in(&root, &wanted)?, earlier, &kept)
+                let earlier = Tree::open(run_dir, earlier)?;
+                let kept = earlier.files(&wanted)?.own;
+                let files = tree.files(&wanted)?;
+                let files: Vec<PathBuf> = files.own.into_iter().chain(files.shared).collect();
+                restore(&tree, &files, &earlier, &kept)
             }
             // They act in a running node.
             _ => Ok(Changes::new()),
+        }
+    }
+
+    /// Files with a further name elsewhere are not of the run alone, so they stay as they are.
+    fn leave(&mut self, node: &str, shared: &[PathBuf]) {
+        if let Some(first) = shared.first() {
+            let more = shared.len() - 1;
+            let text = format!(
+                "{node}: {} {}has another name (a hard link) outside of the data folder",
+                first.display(),
+                if more > 0 { format!("and {more} more: each ") } else { String::new() },
+            );
+            lock(&self.left).push(text);
         }
     }
 }
@@ -237,15 +256,16 @@ fn how(lost: Unsynced) -> Lost {
 
 /// Flips each bit with a probability.
 fn flip(
-    root: &Path,
+    tree: &Tree,
     files: &[PathBuf],
     probability: f64,
     stream: &mut Stream,
 ) -> io::Result<Changes> {
     let mut changes = Changes::new();
-    for file in files {
-        let path = root.join(file);
-        let mut bytes = fs::read(&path)?;
+    for path in files {
+        let mut file = tree.change(path)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
         let (mut bit, mut count) = (draw::geometric(stream, probability) as u64, 0u64);
         while let Some(byte) = usize::try_from(bit / 8).ok().and_then(|at| bytes.get_mut(at)) {
             *byte ^= 1 << (bit % 8);
@@ -253,54 +273,61 @@ fn flip(
             bit = bit.saturating_add(1 + draw::geometric(stream, probability) as u64);
         }
         if count > 0 {
-            fs::write(&path, &bytes)?;
-            changes.insert(file.display().to_string(), format!("{count} bits flipped"));
+            file.write_all_at(&bytes, 0)?;
+            changes.insert(path.display().to_string(), format!("{count} bits flipped"));
         }
     }
     Ok(changes)
 }
 
-fn truncate(root: &Path, files: &[PathBuf], drop_bytes: u64) -> io::Result<Changes> {
+fn truncate(tree: &Tree, files: &[PathBuf], drop_bytes: u64) -> io::Result<Changes> {
     let mut changes = Changes::new();
-    for file in files {
-        let opened = OpenOptions::new().write(true).open(root.join(file))?;
-        let length = opened.metadata()?.len();
+    for path in files {
+        let file = tree.change(path)?;
+        let length = file.metadata()?.len();
         if length > 0 {
             let left = length.saturating_sub(drop_bytes);
-            opened.set_len(left)?;
-            changes.insert(file.display().to_string(), format!("{left} of {length} bytes left"));
+            file.set_len(left)?;
+            changes.insert(path.display().to_string(), format!("{left} of {length} bytes left"));
         }
     }
     Ok(changes)
 }
 
-/// Gives files their earlier contents, and removes those that were not there.
+/// Gives files their earlier contents, and removes those that were not there. Each is a new file: one that
+/// has a further name elsewhere keeps its content there.
 fn restore(
-    root: &Path,
+    tree: &Tree,
     files: &[PathBuf],
-    earlier: &Path,
+    earlier: &Tree,
     kept: &[PathBuf],
 ) -> io::Result<Changes> {
     let mut changes = Changes::new();
-    for file in files.iter().filter(|file| !kept.contains(file)) {
-        fs::remove_file(root.join(file))?;
-        changes.insert(file.display().to_string(), "gone: it was not there earlier".into());
+    for path in files.iter().filter(|path| !kept.contains(path)) {
+        tree.remove(path)?;
+        changes.insert(path.display().to_string(), "gone: it was not there earlier".into());
     }
-    for file in kept {
-        let (old, path) = (fs::read(earlier.join(file))?, root.join(file));
-        let new = fs::read(&path).ok();
+    for path in kept {
+        let old = content(earlier.read(path)?)?;
+        let new = tree.read(path).and_then(content).ok();
         if new.as_ref() == Some(&old) {
             continue;
         }
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)?;
+        match tree.remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => tree.create(path)?.write_all_at(&old, 0)?,
         }
-        fs::write(&path, &old)?;
         let before = new.map_or("gone".into(), |new| format!("{} bytes", new.len()));
         let text = format!("{} bytes as earlier, in place of {before}", old.len());
-        changes.insert(file.display().to_string(), text);
+        changes.insert(path.display().to_string(), text);
     }
     Ok(changes)
+}
+
+fn content(mut file: File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 struct AppliedToFiles {
@@ -309,6 +336,7 @@ struct AppliedToFiles {
     /// As the fault has them.
     files: Vec<String>,
     done: Arc<Mutex<Outcome>>,
+    left: Arc<Mutex<Vec<String>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -330,7 +358,10 @@ impl AppliedFault for AppliedToFiles {
             }
             format!("{node}: {}", files.join(", "))
         });
-        let text = told.collect::<Vec<_>>().join("; ");
+        let mut text = told.collect::<Vec<_>>().join("; ");
+        for left in lock(&self.left).iter() {
+            text.push_str(&format!("; left alone: {left}"));
+        }
         let files = all.iter().map(|(node, changes)| {
             let files = changes
                 .iter()
@@ -345,6 +376,9 @@ impl AppliedFault for AppliedToFiles {
         match &*lock(&self.done) {
             None => "the files were not changed yet".into(),
             Some(Err(reason)) => reason.clone(),
+            Some(Ok(_)) if !lock(&self.left).is_empty() => {
+                format!("files were left alone, since {}", lock(&self.left).join("; "))
+            }
             Some(Ok(all)) => {
                 let unchanged = all.iter().filter(|(_, changes)| changes.is_empty());
                 let nodes: Vec<&str> = unchanged.map(|(node, _)| node.as_str()).collect();
@@ -387,6 +421,7 @@ mod tests {
 
     use super::*;
     use fuzz_dist_core::seed::Seed;
+    use std::fs;
 
     fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -398,8 +433,12 @@ mod tests {
         folder
     }
 
+    fn tree(root: &Path) -> Tree {
+        Tree::open(root, Path::new("")).unwrap()
+    }
+
     fn all(root: &Path) -> Vec<PathBuf> {
-        files_in(root, &|_| true).unwrap()
+        tree(root).files(&|_| true).unwrap().own
     }
 
     #[test]
@@ -407,13 +446,14 @@ mod tests {
         let (size, probability) = (200_000, 0.01);
         let root = folder(&[("M/t.DCD", &vec![0; size]), ("empty", b"")]);
         let mut stream = Seed(7).stream("test", 1);
-        let changes = flip(root.path(), &all(root.path()), probability, &mut stream).unwrap();
+        let changes =
+            flip(&tree(root.path()), &all(root.path()), probability, &mut stream).unwrap();
         assert_eq!(changes.keys().collect::<Vec<_>>(), ["M/t.DCD"]);
         let bytes = fs::read(root.path().join("M/t.DCD")).unwrap();
         let flipped: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
         let wanted = size as f64 * 8.0 * probability;
         assert!((f64::from(flipped) - wanted).abs() < wanted * 0.1, "{flipped} of {wanted}");
-        flip(root.path(), &all(root.path()), 1.0, &mut stream).unwrap();
+        flip(&tree(root.path()), &all(root.path()), 1.0, &mut stream).unwrap();
         let again = fs::read(root.path().join("M/t.DCD")).unwrap();
         assert!(bytes.iter().zip(&again).all(|(a, b)| *a == !*b));
     }
@@ -421,7 +461,7 @@ mod tests {
     #[test]
     fn files_are_cut_and_never_below_nothing() {
         let root = folder(&[("long", b"0123456789"), ("short", b"012"), ("empty", b"")]);
-        let changes = truncate(root.path(), &all(root.path()), 4).unwrap();
+        let changes = truncate(&tree(root.path()), &all(root.path()), 4).unwrap();
         assert_eq!(changes.keys().collect::<Vec<_>>(), ["long", "short"]);
         assert_eq!(fs::read(root.path().join("long")).unwrap(), b"012345");
         assert_eq!(fs::read(root.path().join("short")).unwrap(), b"");
@@ -431,13 +471,34 @@ mod tests {
     fn files_are_as_they_were_earlier() {
         let root = folder(&[("M/a", b"1"), ("same", b"s")]);
         let earlier = tempfile::tempdir().unwrap();
-        copy_tree(root.path(), earlier.path(), &mut 0).unwrap();
+        copy_tree(&tree(root.path()), &tree(earlier.path())).unwrap();
         fs::write(root.path().join("M/a"), "22").unwrap();
         fs::write(root.path().join("new"), "n").unwrap();
         let kept = all(earlier.path());
-        let changes = restore(root.path(), &all(root.path()), earlier.path(), &kept).unwrap();
+        let changes =
+            restore(&tree(root.path()), &all(root.path()), &tree(earlier.path()), &kept).unwrap();
         assert_eq!(changes.keys().collect::<Vec<_>>(), ["M/a", "new"]);
         assert_eq!(fs::read(root.path().join("M/a")).unwrap(), b"1");
         assert!(!root.path().join("new").exists());
+    }
+
+    #[test]
+    fn what_has_a_name_elsewhere_is_never_changed() {
+        let elsewhere = folder(&[("template", b"0123456789")]);
+        let root = folder(&[("own", b"0123456789")]);
+        let earlier = folder(&[("own", b"own"), ("linked", b"earlier")]);
+        let victim = elsewhere.path().join("template");
+        fs::hard_link(&victim, root.path().join("linked")).unwrap();
+        std::os::unix::fs::symlink(&victim, root.path().join("symlink")).unwrap();
+        let mut stream = Seed(7).stream("test", 1);
+        flip(&tree(root.path()), &all(root.path()), 1.0, &mut stream).unwrap();
+        truncate(&tree(root.path()), &all(root.path()), 4).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"0123456789");
+        assert_eq!(fs::read(root.path().join("own")).unwrap().len(), 6);
+        let (kept, found) = (all(earlier.path()), tree(root.path()).files(&|_| true).unwrap());
+        let files = [found.own, found.shared].concat();
+        restore(&tree(root.path()), &files, &tree(earlier.path()), &kept).unwrap();
+        assert_eq!(fs::read(root.path().join("linked")).unwrap(), b"earlier");
+        assert_eq!(fs::read(&victim).unwrap(), b"0123456789");
     }
 }
