@@ -17,22 +17,26 @@
 //! firewall forwards no bridged packets (`net.bridge.bridge-nf-call-iptables` with a policy of drop) cuts all links.
 
 mod command;
+mod leftovers;
 mod probe;
 mod rules;
 mod shaping;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::clock::monotonic_ns;
 use fuzz_dist_core::fault::Link;
+use fuzz_dist_core::random;
 use fuzz_dist_core::sync::lock;
+
+use crate::guard::Identity;
 
 pub use command::missing;
 use command::{run, words};
+pub use leftovers::remove_leftovers;
 pub use probe::{Probe, probe, unavailable};
 pub use rules::Ports;
 use rules::{Counted, End, Matched, Rule, Rules, Verdict};
@@ -73,6 +77,21 @@ pub enum NetError {
     TooMany(usize),
 }
 
+/// Digits of tags.
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// Length of the tags of processes; names of interfaces leave no room for more.
+const TAG_LEN: usize = 6;
+
+/// Start times are told apart by their remainder: 4,194,304 ids times this fit into six digits of 36.
+const START_TIMES: u64 = 500;
+
+/// The largest process id that Linux gives.
+const PID_MAX: i32 = 4_194_304;
+
+/// How the names of namespaces and tables begin.
+const PREFIX: &str = "fuzz_dist_";
+
 /// What everything of a run is called.
 #[derive(Debug, Clone)]
 pub struct Names {
@@ -86,17 +105,37 @@ impl Names {
         Names { tag: tag.chars().take(6).collect(), nodes: nodes.to_vec() }
     }
 
-    /// With a tag that no other run on this machine has: the id of this process, and a letter that makes it unlike that
-    /// of a process before it.
+    /// With a tag that no other run on this machine has: the id and the start of this process, so that
+    /// what it leaves can be told from what a live run has.
     pub fn of_this_process(nodes: &[String]) -> Names {
-        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-        let mut rest = u64::from(std::process::id()) * 36 + random() % 36;
-        let mut tag = String::new();
-        while rest > 0 {
-            tag.push(char::from(DIGITS[(rest % 36) as usize]));
+        let pid = std::process::id();
+        let start_time = Identity::of(pid as i32).map_or_else(random::number, |me| me.start_time);
+        Names::new(&Names::tag_of(u64::from(pid), start_time), nodes)
+    }
+
+    /// What tells the run apart.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    fn tag_of(pid: u64, start_time: u64) -> String {
+        let mut rest = pid * START_TIMES + start_time % START_TIMES;
+        let mut tag = [0; TAG_LEN];
+        for digit in tag.iter_mut().rev() {
+            *digit = DIGITS[(rest % 36) as usize];
             rest /= 36;
         }
-        Names::new(&tag, nodes)
+        tag.map(char::from).iter().collect()
+    }
+
+    /// The process id, and what tells its start, of a tag of [`Names::of_this_process`].
+    fn process_of(tag: &str) -> Option<(i32, u64)> {
+        if tag.len() != TAG_LEN || tag.bytes().any(|byte| !DIGITS.contains(&byte)) {
+            return None;
+        }
+        let number = u64::from_str_radix(tag, 36).ok()?;
+        let pid = i32::try_from(number / START_TIMES).ok().filter(|pid| *pid <= PID_MAX)?;
+        Some((pid, number % START_TIMES))
     }
 
     fn bridge(&self) -> String {
@@ -104,11 +143,11 @@ impl Names {
     }
 
     fn table(&self) -> String {
-        format!("fuzz_dist_{}", self.tag)
+        format!("{PREFIX}{}", self.tag)
     }
 
     fn namespace(&self, node: &str) -> String {
-        format!("fuzz_dist_{}_{node}", self.tag)
+        format!("{PREFIX}{}_{node}", self.tag)
     }
 
     /// The end of a node's cable at the bridge; names of interfaces have at most 15 characters.
@@ -457,7 +496,7 @@ impl Prefix {
 fn take_network(bridge: &str) -> Result<Prefix, NetError> {
     for _ in 0..DRAWS_MAX {
         let routes = run("ip -4 route show table all")?;
-        let start = random() as u32 % PREFIXES;
+        let start = random::number() as u32 % PREFIXES;
         let mut candidates = (0..PREFIXES).map(|offset| Prefix::numbered(start + offset));
         let prefix = candidates.find(|prefix| !routes.contains(&prefix.text()));
         let prefix = prefix.ok_or(NetError::NoNetwork)?;
@@ -473,11 +512,6 @@ fn take_network(bridge: &str) -> Result<Prefix, NetError> {
     Err(NetError::NoNetwork)
 }
 
-/// From the system's randomness; only tells runs apart.
-fn random() -> u64 {
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -486,12 +520,12 @@ mod tests {
     fn names_are_short_enough_and_of_this_process() {
         let nodes: Vec<String> = (0..MEMBERS_MAX).map(|i| format!("n{i}")).collect();
         let names = Names::of_this_process(&nodes);
-        assert!((1..=6).contains(&names.tag.len()), "{}", names.tag);
+        assert_eq!(names.tag.len(), TAG_LEN, "{}", names.tag);
         assert!(names.cable(MEMBERS_MAX).len() <= 15 && names.bridge().len() <= 15);
         // A namespace and a cable each, the bridge, a table in each of two families.
         assert_eq!(names.removal().len(), 2 * MEMBERS_MAX + 3);
-        // The largest process id that Linux gives.
-        assert!((4_194_304_u64 * 36 + 35) < 36_u64.pow(6));
+        let largest = Names::tag_of(PID_MAX as u64, START_TIMES - 1);
+        assert_eq!(Names::process_of(&largest), Some((PID_MAX, START_TIMES - 1)));
     }
 
     #[test]

@@ -346,13 +346,13 @@ fn nothing_is_left_when_core_or_guard_is_killed_or_the_run_ends() {
             .unwrap();
         let mut line = String::new();
         BufReader::new(core.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let guard_pid = line.trim().to_owned();
+        let (guard_pid, _) = line.trim().split_once(' ').unwrap();
         // Two namespaces, a bridge, two cables, a table.
         assert_eq!(left_of(&tag).len(), 6, "{end}: {:?}", left_of(&tag));
         match end {
             "core" => core.kill().unwrap(),
             "guard" => {
-                let killed = Command::new("kill").args(["-9", &guard_pid]).status().unwrap();
+                let killed = Command::new("kill").args(["-9", guard_pid]).status().unwrap();
                 assert!(killed.success());
             }
             _ => drop(core.stdin.take()),
@@ -361,4 +361,39 @@ fn nothing_is_left_when_core_or_guard_is_killed_or_the_run_ends() {
         drop(core.stdin.take());
         core.wait().unwrap();
     }
+}
+
+#[test]
+fn what_a_run_left_that_was_killed_with_its_guard_is_removed_and_nothing_else() {
+    if !is_possible() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let mut core = Command::new(env!("CARGO_BIN_EXE_fuzz_dist_guard_test"))
+            .args(["network", &format!("net-test-{}", new_tag()), "own"])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(core.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let (guard_pid, tag) = line.trim().split_once(' ').unwrap();
+        (core, guard_pid.to_owned(), tag.to_owned())
+    };
+    let (mut killed, guard_pid, tag) = start();
+    let (mut alive, _, tag_of_alive) = start();
+    let status = Command::new("kill").args(["-9", &guard_pid, &killed.id().to_string()]).status();
+    assert!(status.unwrap().success());
+    killed.wait().unwrap();
+    eventually("the guard is gone", || {
+        (!std::path::Path::new(&format!("/proc/{guard_pid}")).exists()).then_some(())
+    });
+    assert!(!left_of(&tag).is_empty(), "nobody was there to remove it");
+    fuzz_dist_nemesis::leftovers::remove();
+    assert_eq!(left_of(&tag), [""; 0]);
+    assert_eq!(left_of(&tag_of_alive).len(), 6, "a live run keeps what it has");
+    drop(alive.stdin.take());
+    alive.wait().unwrap();
 }

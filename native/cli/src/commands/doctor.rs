@@ -1,7 +1,8 @@
 //! `fuzz_dist doctor`: what this machine has and lacks for running tests, found by trying.
 //!
 //! Required is what every run needs; without the rest some kinds of test are not possible. Every fault of every
-//! plane is told with whether it can be had. Nothing is installed or changed.
+//! plane is told with whether it can be had. Nothing is installed. What runs left behind that were killed
+//! with their guard is removed.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -53,8 +54,16 @@ struct Diagnosis {
 
 /// Prints the findings; the exit code is 254 when something required is missing.
 pub fn run(args: &DoctorArgs) -> Result<u8, CliError> {
-    let findings =
-        vec![linux(), erlang(), elixir(), client_library(), loopback(), open_files(), processors()];
+    let findings = vec![
+        linux(),
+        erlang(),
+        elixir(),
+        client_library(),
+        loopback(),
+        open_files(),
+        processors(),
+        left_behind(),
+    ];
     let ok = findings.iter().all(|finding| finding.ok || !finding.required);
     let faults = planes::catalogue();
     let diagnosis = Diagnosis { ok, version: env!("CARGO_PKG_VERSION"), findings, faults };
@@ -113,6 +122,16 @@ fn finding(
     let ok = result.is_ok();
     let advice = (!ok).then(|| advice.to_owned());
     Finding { name, ok, required, found: result.unwrap_or_else(|found| found), advice }
+}
+
+/// Processes, namespaces and rules of runs that were killed together with what cleans up after them.
+fn left_behind() -> Finding {
+    let removed = fuzz_dist_nemesis::leftovers::remove();
+    let found = match removed.as_slice() {
+        [] => "no killed run has left anything".to_owned(),
+        removed => format!("removed what killed runs left: {}", removed.join("; ")),
+    };
+    finding("leftovers", false, Ok(found), "")
 }
 
 /// Subreaper, process groups and `/proc` are what leaves nothing behind.

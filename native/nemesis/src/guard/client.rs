@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use fuzz_dist_core::sync::lock;
 
 use super::RUN_VARIABLE;
+use super::cgroup::Group;
+use super::owner::Owner;
 use super::process_table::{Identity, ProcessState, ProcessTable, state};
 use super::protocol::{
     Action, Exit, KeyStatus, Line, Outcome, ProcessInfo, Reply, Report, Request, Signal,
@@ -111,6 +113,7 @@ pub struct Guard {
 #[derive(Debug)]
 struct Shared {
     run_id: String,
+    owner: Option<Owner>,
     state: Mutex<State>,
     remembered: Mutex<HashMap<String, Identity>>,
     at_end: Mutex<Vec<Vec<String>>>,
@@ -144,6 +147,7 @@ impl Guard {
         };
         let shared = Arc::new(Shared {
             run_id: run_id.to_owned(),
+            owner: Identity::of(child.id() as i32).and_then(Owner::of_guard),
             state: Mutex::default(),
             remembered: Mutex::default(),
             at_end: Mutex::default(),
@@ -337,6 +341,12 @@ impl Shared {
         state.subscribers.retain(|subscriber| subscriber.send(event.clone()).is_ok());
     }
 
+    /// The control group of the run, if there is one.
+    fn group(&self) -> Option<Group> {
+        let own = self.owner?.text();
+        Group::all().into_iter().find(|(name, _)| *name == own).map(|(_, group)| group)
+    }
+
     fn emergency_kill(&self) -> Leftovers {
         let remembered: Vec<Identity> = lock(&self.remembered).values().copied().collect();
         let me = std::process::id() as i32;
@@ -347,6 +357,7 @@ impl Shared {
             if let Ok(table) = ProcessTable::read() {
                 let spared = table.ancestry(me);
                 victims.extend(table.with_environment(RUN_VARIABLE, &self.run_id));
+                victims.extend(self.group().iter().flat_map(Group::members));
                 victims.extend(remembered.iter().filter(|process| process.is_alive()));
                 let roots: Vec<i32> = victims.iter().map(|process| process.pid).collect();
                 victims.extend(table.descendants(&roots));
@@ -355,6 +366,9 @@ impl Shared {
                 victims.dedup();
             }
             if victims.is_empty() {
+                if let Some(group) = self.group() {
+                    group.remove();
+                }
                 return Leftovers { killed: killed.into_values().collect(), remaining: Vec::new() };
             }
             for process in &victims {

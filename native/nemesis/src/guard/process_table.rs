@@ -6,9 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use nix::errno::Errno;
-use nix::sys::signal::{self, Signal};
-use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::ProcessInfo;
@@ -39,12 +36,17 @@ impl Identity {
     /// SIGKILL, and SIGCONT for what was stopped, unless the id belongs to another by now. A process
     /// that is gone is no error.
     pub(crate) fn kill(&self) {
+        use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+        let Some(pid) = Pid::from_raw(self.pid) else { return };
+        // A handle stays that of the process, whoever has its id after this look.
+        let Ok(handle) = pidfd_open(pid, PidfdFlags::empty()) else { return };
         if Identity::of(self.pid) != Some(*self) {
             return;
         }
         // Gone in between, or not ours to kill: the caller looks again and reports what remains.
-        let _: Result<(), Errno> = signal::kill(Pid::from_raw(self.pid), Signal::SIGKILL);
-        let _: Result<(), Errno> = signal::kill(Pid::from_raw(self.pid), Signal::SIGCONT);
+        for signal in [Signal::KILL, Signal::CONT] {
+            let _ = pidfd_send_signal(&handle, signal);
+        }
     }
 
     pub(crate) fn info(&self) -> ProcessInfo {
@@ -162,6 +164,11 @@ impl ProcessTable {
             next = self.processes.get(&pid).map(|stat| stat.parent);
         }
         line
+    }
+
+    /// Those that have not ended.
+    pub(crate) fn live(&self) -> Vec<Identity> {
+        self.processes.values().filter(|stat| !stat.is_zombie()).map(|stat| stat.identity).collect()
     }
 
     /// Whether it had ended but not been waited for.

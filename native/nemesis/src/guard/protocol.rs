@@ -24,6 +24,9 @@ pub struct SpawnRequest {
     pub cwd: Option<PathBuf>,
     /// Standard output and standard error are appended to this file.
     pub output: PathBuf,
+    /// It ends by itself when the core is gone, and does not die with the guard.
+    #[serde(default)]
+    pub outlives_guard: bool,
 }
 
 /// The signals that the core may ask for. They go to the process and its process group.

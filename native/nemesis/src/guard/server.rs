@@ -21,6 +21,9 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
 use super::RUN_VARIABLE;
+use super::cgroup::Group;
+use super::launch;
+use super::owner::{OWNER_VARIABLE, Owner};
 use super::process_table::{Identity, ProcessTable};
 use super::protocol::{
     Action, Exit, KeyStatus, Line, Outcome, ProcessInfo, Reply, Report, Request, Signal,
@@ -35,7 +38,12 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(3);
 
 /// The process `fuzz_dist guard`: serves its standard input until that ends, then kills all
 /// descendants. Exit code 0 if none is left, 255 otherwise.
+///
+/// `fuzz_dist guard exec …` is what the guard starts programs with: see `launch`.
 pub fn main() -> ExitCode {
+    if let Some(code) = launch::become_program() {
+        return code;
+    }
     match run() {
         Ok(remaining) if remaining.is_empty() => ExitCode::SUCCESS,
         Ok(remaining) => {
@@ -66,8 +74,12 @@ fn run() -> io::Result<Vec<ProcessInfo>> {
         io::Error::other(format!("{RUN_VARIABLE} is not set; the core starts this"))
     })?;
 
+    let owner = Owner::of_this_guard()
+        .ok_or_else(|| io::Error::other("the core that started this has ended"))?;
     let children = Arc::new(Children {
         run_id,
+        group: Group::enter(&owner.text()),
+        owner,
         state: Mutex::default(),
         started: Condvar::new(),
         at_end: Mutex::default(),
@@ -138,6 +150,8 @@ struct Child {
 #[derive(Debug)]
 struct Children {
     run_id: String,
+    owner: Owner,
+    group: Option<Group>,
     state: Mutex<BTreeMap<String, Child>>,
     started: Condvar,
     /// Commands that undo what outlives processes.
@@ -168,12 +182,12 @@ impl Children {
     }
 
     fn spawn(&self, request: &SpawnRequest) -> Result<Outcome, String> {
-        let mut command = self.command(request)?;
+        let command = self.command(request)?;
         let mut state = self.state();
         if let Some(child) = state.get(&request.key).filter(|child| child.exit.is_none()) {
             return Err(format!("{} already runs as process {}", request.key, child.identity.pid));
         }
-        let child = command.spawn().map_err(|error| spawn_error(request, &error))?;
+        let child = launch::spawn(command).map_err(|error| spawn_error(request, &error))?;
         let monotonic_ns = monotonic_ns();
         let pid = child.id() as i32;
         // Not reaped before the lock is released, so it is there even if it has ended.
@@ -191,13 +205,13 @@ impl Children {
         let output = output.map_err(|e| format!("{}: {e}", request.output.display()))?;
         let errors =
             output.try_clone().map_err(|e| format!("{}: {e}", request.output.display()))?;
-        let mut command = Command::new(program);
-        command.args(arguments).process_group(0);
-        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let mut command = launch::command(program, arguments, request.outlives_guard);
+        command.process_group(0).stdout(output).stderr(errors);
         for variable in &request.env_remove {
             command.env_remove(variable);
         }
         command.envs(&request.env).env(RUN_VARIABLE, &self.run_id);
+        command.env(OWNER_VARIABLE, self.owner.text());
         if let Some(directory) = &request.cwd {
             // Its absence would look like that of the program.
             if !directory.is_dir() {
@@ -250,6 +264,10 @@ impl Children {
     fn sweep(&self) -> (Vec<ProcessInfo>, Vec<ProcessInfo>) {
         let swept = self.kill_all();
         undo(&std::mem::take(&mut *lock(&self.at_end)));
+        if let Some(group) = &self.group {
+            group.leave();
+            group.remove();
+        }
         swept
     }
 
@@ -262,6 +280,11 @@ impl Children {
             let left: Vec<Identity> = match ProcessTable::read() {
                 Ok(table) => {
                     let mut left = table.descendants(&[me]);
+                    // Whatever it did to leave its parents, it is in the group.
+                    let group = self.group.iter().flat_map(Group::members);
+                    left.extend(group.filter(|process| process.pid != me));
+                    left.sort_unstable_by_key(|process| process.pid);
+                    left.dedup();
                     left.retain(|process| !table.is_zombie(process.pid));
                     left
                 }

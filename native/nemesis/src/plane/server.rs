@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 use fuzz_dist_core::clock::monotonic_ns;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -86,7 +87,25 @@ fn run() -> Result<(), Failure> {
             std::process::exit(255);
         })
         .map_err(Failure::system("acceptor thread"))?;
-    serve(&plane, &timer, control)
+    let parent = std::os::unix::process::parent_id();
+    let served = serve(&plane, &timer, control);
+    mind_orphans(parent);
+    served
+}
+
+/// How long the guard may take to die, or to end us, when the core is gone.
+const GUARD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// When the guard dies with the core, this process is the only one that can still end the others.
+fn mind_orphans(guard: u32) {
+    let deadline = Instant::now() + GUARD_PATIENCE;
+    while std::os::unix::process::parent_id() == guard {
+        if Instant::now() >= deadline {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    crate::leftovers::remove();
 }
 
 fn serve(plane: &Arc<Plane>, timer: &Timer, control: TcpStream) -> Result<(), Failure> {

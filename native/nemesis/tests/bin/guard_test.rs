@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments.as_slice() {
-        ["guard"] => fuzz_dist_nemesis::guard::main(),
+        ["guard", ..] => fuzz_dist_nemesis::guard::main(),
         ["core", run_id, directory] => match core(run_id, Path::new(directory)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -40,8 +40,12 @@ fn main() -> ExitCode {
 fn network(run_id: &str, tag: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let guard = Guard::start(&std::env::current_exe()?, run_id)?;
     let nodes = ["a".to_owned(), "b".to_owned()];
-    let names = Names::new(tag, &nodes);
+    let names = match tag {
+        "own" => Names::of_this_process(&nodes),
+        tag => Names::new(tag, &nodes),
+    };
     guard.at_end(names.removal())?;
+    let tag = names.tag().to_owned();
     let network = Network::create(names)?;
     for node in &nodes {
         let sleep = ["sleep", "600"].map(String::from);
@@ -54,7 +58,7 @@ fn network(run_id: &str, tag: &str, directory: &Path) -> Result<(), Box<dyn std:
     }
     let link = Link { from: "a".into(), to: "b".into() };
     network.apply(1, &[link], None, &Action::Drop)?;
-    println!("{}", guard.pid());
+    println!("{} {tag}", guard.pid());
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
     guard.end()?;
     Ok(())
@@ -66,6 +70,7 @@ fn core(run_id: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error>
     for (key, script) in [
         ("plain", "exec sleep 600"),
         ("stopped", "exec sleep 601"),
+        ("hidden", "env -i setsid sh -c 'echo $$ > hidden.pid; exec sleep 604' & wait"),
         ("family", "setsid sleep 602 & (trap '' TERM HUP; setsid sh -c 'sleep 603 & wait') & wait"),
     ] {
         let spawned = guard.spawn(SpawnRequest {
@@ -75,6 +80,7 @@ fn core(run_id: &str, directory: &Path) -> Result<(), Box<dyn std::error::Error>
             env_remove: Vec::new(),
             cwd: Some(PathBuf::from(directory)),
             output: directory.join(format!("{key}.log")),
+            outlives_guard: false,
         })?;
         pids.push(spawned.pid);
     }
