@@ -73,6 +73,35 @@ defmodule FuzzDist.WorkerTest do
     end
   end
 
+  describe "results past the bounds" do
+    test "make that operation alone indeterminate", %{server: server} do
+      connection = opened(server)
+      assert perform(connection, :deep, 20_000) == {:info, 20_000, {:too_deep, 100}}
+      assert {:info, n, {:too_large, bytes}} = perform(connection, :large, 70_000_000)
+      assert n == 70_000_000 and bytes >= n
+      # The connection stands, and so does the process.
+      assert {:ok, [[[0]]]} = perform(connection, :deep, 3)
+      assert {:fail, 500, _} = perform(connection, :deep_reason, 500)
+      assert perform(connection, :write, :improper) == {:ok, :improper}
+    end
+
+    test "go out in several frames when they are much together", %{server: server} do
+      {:ok, _} = server |> StandIn.config() |> Map.put(:frame_bytes_max, 1_000) |> Worker.start()
+      {connection, _} = StandIn.accept(server)
+      {:ok, :ok} = initialise(connection, Echo)
+      StandIn.send_messages(connection, for(p <- 0..9, do: {:open, p, "n1"}))
+      StandIn.send_messages(connection, [{:ops, for(p <- 0..9, do: {p, p, :large, 900})}])
+
+      done =
+        for _ <- 0..9 do
+          assert {:done, [{id, :ok, value}], _, _} = StandIn.await(connection)
+          {id, byte_size(value)}
+        end
+
+      assert Enum.sort(done) == for(p <- 0..9, do: {p, 900})
+    end
+  end
+
   describe "operations" do
     test "complete as the client says", %{server: server} do
       connection = opened(server)

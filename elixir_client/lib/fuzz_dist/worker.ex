@@ -15,7 +15,7 @@ defmodule FuzzDist.Worker do
   """
 
   alias FuzzDist.{Context, Outcome, Telemetry}
-  alias FuzzDist.Worker.{Callbacks, Logical}
+  alias FuzzDist.Worker.{Bounds, Callbacks, Logical}
 
   @agent :fuzz_dist_agent
   @first_connect_ms 10_000
@@ -23,10 +23,11 @@ defmodule FuzzDist.Worker do
   @back_off_ms 20
   @batch_max 2_000
   @close_ms 5_000
+  @frame_bytes_max 32 * 1024 * 1024
 
   # `slots`: logical process => {pid, node, operation in flight}; pid is nil before the first operation
   # and after a crash, the operation is nil when there is none.
-  defstruct [:ws, :telemetry, module: nil, context: nil, slots: %{}]
+  defstruct [:ws, :telemetry, :frame_bytes_max, module: nil, context: nil, slots: %{}]
 
   @doc "Starts the worker with what the core put into the environment."
   @spec start_from_env() :: {:ok, pid()} | {:error, term()}
@@ -45,7 +46,9 @@ defmodule FuzzDist.Worker do
   defp dial(config, deadline) do
     case @agent.ws_open(config, :worker, max(1, deadline - now_ms())) do
       {:ok, ws, messages} ->
-        serve(%__MODULE__{ws: ws, telemetry: spawn(&execute_events/0)}, messages)
+        limit = Map.get(config, :frame_bytes_max, @frame_bytes_max)
+        state = %__MODULE__{ws: ws, telemetry: spawn(&execute_events/0), frame_bytes_max: limit}
+        serve(state, messages)
         dial(config, now_ms() + @life_line_ms)
 
       {:error, _} ->
@@ -94,7 +97,7 @@ defmodule FuzzDist.Worker do
   defp flush(state, out, done) do
     messages = if done == [], do: out, else: [done_message(done) | out]
 
-    case @agent.ws_send(state.ws, Enum.reverse(messages)) do
+    case send_bounded(state, Enum.reverse(messages)) do
       :ok ->
         loop(state)
 
@@ -103,6 +106,26 @@ defmodule FuzzDist.Worker do
         state
     end
   end
+
+  # Each completion and answer is bounded, but many together may be more than the core takes at once.
+  defp send_bounded(state, messages) do
+    if :erlang.external_size(messages) <= state.frame_bytes_max do
+      @agent.ws_send(state.ws, messages)
+    else
+      messages |> Enum.flat_map(&parts/1) |> send_each(state.ws)
+    end
+  end
+
+  defp send_each([], _ws), do: :ok
+
+  defp send_each([message | rest], ws) do
+    with :ok <- @agent.ws_send(ws, [message]), do: send_each(rest, ws)
+  end
+
+  defp parts({:done, completions, mono_ns, wall_ns}),
+    do: for(completion <- completions, do: {:done, [completion], mono_ns, wall_ns})
+
+  defp parts(message), do: [message]
 
   # With the clocks of the VM, which may be off: what was completed now was completed by these.
   defp done_message(done) do
@@ -196,7 +219,7 @@ defmodule FuzzDist.Worker do
 
     spawn(fn ->
       result = Callbacks.call(module, name, Context.at(context, node), timeout_ms)
-      send(connection, {:"$fuzz_dist_answer", reply(id, result)})
+      send(connection, {:"$fuzz_dist_answer", reply(id, bounded(result))})
     end)
 
     acc
@@ -290,6 +313,13 @@ defmodule FuzzDist.Worker do
   end
 
   defp reply(id, result), do: {:reply, id, result}
+
+  defp bounded(result) do
+    case Bounds.excess(result) do
+      nil -> result
+      {what, limit} -> {:error, "the callback returned a term that is #{what} (#{limit})"}
+    end
+  end
 
   defp now_ms, do: System.monotonic_time(:millisecond)
 end

@@ -18,6 +18,9 @@ defmodule FuzzDist.Clients do
     def invoke({:raise, text}, _state, _context), do: raise(ArgumentError, text)
     def invoke({:throw, term}, _state, _context), do: throw(term)
     def invoke({:bad, term}, _state, _context), do: term
+    def invoke({:deep, levels}, _, _), do: {:ok, Enum.reduce(1..levels, 0, fn _, t -> [t] end)}
+    def invoke({:large, bytes}, _, _), do: {:ok, <<0::size(bytes)-unit(8)>>}
+    def invoke({:deep_reason, n}, _, _), do: {:fail, Enum.reduce(1..n, 0, fn _, t -> {t} end)}
     def invoke({:hang, _}, _state, _context), do: Process.sleep(:infinity)
     def invoke({:read, :raise}, _state, _context), do: raise("no answer")
 

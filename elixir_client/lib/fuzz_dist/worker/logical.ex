@@ -6,7 +6,7 @@ defmodule FuzzDist.Worker.Logical do
   # are the client's (deliveries of a broker, say).
 
   alias FuzzDist.{Outcome, Telemetry}
-  alias FuzzDist.Worker.Callbacks
+  alias FuzzDist.Worker.{Bounds, Callbacks}
 
   def run(connection, module, context), do: loop(connection, module, context, :unopened)
 
@@ -14,6 +14,7 @@ defmodule FuzzDist.Worker.Logical do
     receive do
       {:"$fuzz_dist_op", id, f, value} ->
         {completion, client} = perform(module, context, client, id, f, value)
+        completion = Bounds.keep(completion, value)
         send(connection, {:"$fuzz_dist_done", context.process, self(), completion})
         loop(connection, module, context, client)
 
