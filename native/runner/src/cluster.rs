@@ -11,6 +11,7 @@
 //!
 //! Limits: a command that leaves the foreground (a daemon) counts as a node that exited.
 
+mod apart;
 mod arrival;
 pub mod bootstrap;
 pub(crate) mod code_path;

@@ -265,10 +265,10 @@ impl Session<'_> {
         if self.spec.cluster.connect && !mesh.await_full(deadline, self.stop) && !self.stop.is_set()
         {
             return Err(RunError::Input(format!(
-                "the nodes did not connect to each other within {} ms (cluster.ready_timeout_ms): \
-                 {:?}; set cluster.connect = false for a system that is not one cluster",
+                "the nodes did not connect to each other within {} ms (cluster.ready_timeout_ms; \
+                 set cluster.connect = false for a system that is not one cluster): {}",
                 self.spec.cluster.ready_timeout_ms,
-                mesh.ask()
+                cluster.explain_apart(&mesh.ask())
             )));
         }
         cluster.start_clients()?;

@@ -62,6 +62,11 @@ impl Output {
         Output { lines: lines[skipped..].to_vec(), text }
     }
 
+    /// The end of it, as it is.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// What it usually means, if anything is recognised.
     pub fn cause(&self) -> Option<&'static str> {
         CAUSES.iter().find(|(pattern, _)| self.text.contains(pattern)).map(|(_, cause)| *cause)
