@@ -9,10 +9,10 @@ export LC_ALL := C.UTF-8
 # rustup's place, for shells that were started before it was installed.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup build demo test test-long bench bench-checkers fmt lint clean
+.PHONY: help setup build demo check test test-otp27 test-long bench bench-checkers fmt lint clean
 
 help: ## Lists the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Installs what is missing (a linker, Erlang, Elixir); checks cargo.
 	@bin/setup
@@ -24,12 +24,19 @@ build: setup ## Builds the binary (release) and the Elixir client.
 demo: build ## Finds a real anomaly: Mnesia under partitions shorter and longer than the tick boundary.
 	bin/demo
 
+check: setup ## The fast tier: lints and unit tests, no cluster.
+	bin/check
+
 test: setup ## Runs every test: Rust, Elixir, end to end, documentation.
 	bin/test
+
+test-otp27: setup ## On OTP 27 and Elixir 1.18: warnings, the client's tests, demo, fault matrix.
+	bin/test-otp27
 
 test-long: setup ## A million random cases for each property of a checker, and the long suites. Hours.
 	bin/test-long
 	FUZZ_DIST_LONG=1 PROPTEST_CASES=20000 bin/test
+	bin/test-otp27 rust rabbitmq
 
 bench: setup ## Measures, in release builds.
 	bin/bench

@@ -2,6 +2,8 @@ defmodule FuzzDist.TasksTest do
   # The mix tasks in a real project of their own, with a script in place of the core.
   use ExUnit.Case
 
+  # `bin/check` leaves out what starts a mix for each test.
+  @moduletag :slow
   @moduletag timeout: 300_000
 
   setup_all do

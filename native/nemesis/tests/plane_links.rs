@@ -8,7 +8,7 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -120,6 +120,61 @@ fn a_hold_is_exact_bounded_and_loses_nothing() {
         assert_eq!(seen.now.bytes_passed, at_apply.bytes_passed, "bytes passed a held link");
         assert!(seen.now.bytes_held <= 512 * 1024, "{} bytes held", seen.now.bytes_held);
         pair.heal(fault);
+    }
+    let _opener = writer.join().unwrap();
+    let _acceptor = reader.join().unwrap();
+    assert_eq!(pair.counts("a", "b").bytes_held, 0);
+}
+
+/// A target that takes little at a time keeps the link full, while policies of both directions come and go: bytes never
+/// stop for good.
+#[test]
+fn a_full_link_moves_on_after_every_change() {
+    let pair = Pair::start();
+    let (mut opener, mut acceptor) = pair.connect();
+    socket2::SockRef::from(&acceptor).set_recv_buffer_size(4_096).unwrap();
+    let sent = pattern(24 << 20);
+    let expected = sent.clone();
+    let writer = thread::spawn(move || {
+        opener.write_all(&sent).unwrap();
+        opener
+    });
+    let taken = Arc::new(AtomicU64::new(0));
+    let reader = {
+        let taken = Arc::clone(&taken);
+        thread::spawn(move || {
+            let (mut at, mut len) = (0, 1);
+            let mut buffer = vec![0; 50_000];
+            while at < expected.len() {
+                len = (len * 7_919 + 1) % buffer.len() + 1;
+                let count = acceptor.read(&mut buffer[..len]).unwrap();
+                assert!(buffer[..count] == expected[at..at + count], "lost or swapped");
+                at += count;
+                taken.store(at as u64, Ordering::SeqCst);
+            }
+            acceptor
+        })
+    };
+    let kinds = [
+        LinkFault::HOLD,
+        LinkFault::delay(1, 2),
+        LinkFault::Throttle { bytes_per_s: 50_000_000 },
+        LinkFault::NoTicks,
+        LinkFault::TicksOnly,
+    ];
+    let (mut fault, mut arrived) = (0, 0);
+    while arrived < 24 << 20 {
+        for kind in &kinds {
+            fault += 2;
+            pair.apply(fault, "a", "b", kind.clone());
+            pair.apply(fault + 1, "b", "a", kind.clone());
+            pair.heal(fault);
+            pair.heal(fault + 1);
+        }
+        arrived = eventually("bytes arrive after the heal", || {
+            let now = taken.load(Ordering::SeqCst);
+            (now > arrived).then_some(now)
+        });
     }
     let _opener = writer.join().unwrap();
     let _acceptor = reader.join().unwrap();

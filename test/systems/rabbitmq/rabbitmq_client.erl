@@ -93,7 +93,7 @@ leader(Node) ->
         _ -> nobody
     end.
 
-%% Debian's RabbitMQ 3.10 names the Ra server after virtual host and queue.
+%% RabbitMQ 3.10 and 4.0 name the Ra server after virtual host and queue.
 server(Node) -> {'%2F_fuzz_dist', Node}.
 
 ra_of(Node) ->
