@@ -17,6 +17,18 @@ defmodule FuzzDist.Spec do
               carrier network)a
   @client ~w(module options count command code_paths)a
   @checker ~w(name options)a
+  # The places of tables, which differ from lists only where they have entries.
+  @tables [
+    [:cluster],
+    [:cluster, :env],
+    [:client],
+    [:client, :options],
+    [:workload],
+    [:workload, :options],
+    [:nemesis],
+    [:nemesis, :boundaries],
+    [:roles]
+  ]
   @plain ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s placement store roles)a
 
   @doc false
@@ -51,15 +63,32 @@ defmodule FuzzDist.Spec do
         |> Keyword.update(:ports, nil, &ports/1)
         |> Keyword.replace_lazy(:carrier, &names/1),
       client: client |> Keyword.merge(client_options(module, options, client)),
-      workload: workload(options, where),
+      workload: workload(options, Keyword.get(client, :module, module), where),
       nemesis: options |> Keyword.get(:nemesis, []) |> Nemesis.build!(where),
       checkers: checkers(options[:checkers], where)
     )
   end
 
-  @doc "The spec as TOML."
+  @doc """
+  The spec as TOML.
+
+  A table without entries is left out: `nemesis: []` means the same as no `nemesis:`. An empty
+  keyword list looks like an empty list, so what is a table is known by its place.
+  """
   @spec to_toml(t()) :: String.t()
-  def to_toml(spec), do: Toml.encode(spec)
+  def to_toml(spec), do: spec |> without_empty_tables([]) |> Toml.encode()
+
+  defp without_empty_tables(entries, path) do
+    for {name, value} <- entries,
+        place = path ++ [name],
+        not (place in @tables and value in [nil, [], %{}]),
+        do: {name, inner_tables(value, place)}
+  end
+
+  defp inner_tables(value, place) when place in @tables and is_list(value),
+    do: without_empty_tables(value, place)
+
+  defp inner_tables(value, _place), do: value
 
   @doc "Merges keyword list `changes` into the section `name` of a spec."
   @spec update(t(), atom(), keyword()) :: t()
@@ -78,7 +107,7 @@ defmodule FuzzDist.Spec do
 
   defp names(names), do: Enum.map(names, &to_string/1)
 
-  defp workload(options, where) do
+  defp workload(options, client, where) do
     name = options[:workload]
     generator = options[:generator]
 
@@ -90,7 +119,7 @@ defmodule FuzzDist.Spec do
       is_nil(name) or is_map_key(Workload.modules(), name) ->
         [
           name: name,
-          options: Map.new(options[:workload_options] || []),
+          options: workload_options(name, options[:workload_options] || [], client),
           generator: generator,
           final_generator: options[:final_generator]
         ]
@@ -101,6 +130,14 @@ defmodule FuzzDist.Spec do
     end
   end
 
+  # A register without cas/4 is tested without compare-and-set.
+  defp workload_options(:register, options, client) do
+    has_cas? = not Code.ensure_loaded?(client) or function_exported?(client, :cas, 4)
+    if has_cas?, do: Map.new(options), else: options |> Map.new() |> Map.put_new(:cas, false)
+  end
+
+  defp workload_options(_name, options, _client), do: Map.new(options)
+
   defp checkers(nil, _where), do: nil
 
   defp checkers(checkers, where) do
@@ -110,7 +147,8 @@ defmodule FuzzDist.Spec do
 
       checker ->
         known!(checker, @checker, "#{where}, checkers")
-        [name: dashed(checker[:name]), options: Map.new(checker[:options] || [])]
+        options = for {key, value} <- checker[:options] || [], do: {dashed(key), value}
+        [name: dashed(checker[:name]), options: Map.new(options)]
     end)
   end
 

@@ -111,3 +111,46 @@ fn the_core_takes_what_elixir_makes_of_a_test() {
     }
     assert_eq!(waiting.len(), wanted.len());
 }
+
+/// Options that say nothing, in every place where an empty keyword list can stand.
+const SAYING_NOTHING: &[&str] = &[
+    "",
+    "nemesis: []",
+    "nemesis: [boundaries: []]",
+    "nemesis: [faults: []]",
+    "nemesis: [packages: []]",
+    "nemesis: :none",
+    "roles: []",
+    "cluster: []",
+    "cluster: [env: []]",
+    "cluster: [env: %{}, ports: [], code_paths: [], carrier: []]",
+    "client: []",
+    "client: [options: []]",
+    "client_options: []",
+    "workload_options: []",
+    "checkers: [[name: :linearizable, options: []]]",
+];
+
+#[test]
+fn a_test_that_leaves_everything_to_the_defaults_is_a_spec() {
+    let scene = Scene::new();
+    for (index, options) in SAYING_NOTHING.iter().enumerate() {
+        let built = format!("[workload: :register, {options}]").replace(", ]", "]");
+        let toml = elixir(&format!(
+            "IO.puts(FuzzDist.Spec.to_toml(FuzzDist.Spec.build!(MyApp.RegisterTest, {built})))"
+        ));
+        let file = format!("{index}.toml");
+        scene.write(&file, &toml);
+        let drawn = scene.run(&["schedule", &file, "--seed", "1", "--limit", "3"]);
+        assert_eq!(drawn.code, Some(0), "{options}: {drawn:?}\n{toml}");
+    }
+}
+
+#[test]
+fn options_of_checkers_may_be_written_with_underscores() {
+    let toml = elixir(
+        "IO.puts(FuzzDist.Spec.to_toml(FuzzDist.Spec.build!(MyApp.QueueTest, [generator: %{f: :get}, \
+         checkers: [[name: :delivery, options: [auto_ack: true]]]])))",
+    );
+    assert!(toml.contains("auto-ack = true"), "{toml}");
+}
