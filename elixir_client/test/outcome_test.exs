@@ -19,6 +19,36 @@ defmodule FuzzDist.OutcomeTest do
     kind, reason -> {kind, reason}
   end
 
+  defp with_place(fun) do
+    fun.()
+  catch
+    kind, reason -> {kind, reason} |> Outcome.classify(false, __STACKTRACE__) |> elem(1)
+  end
+
+  test "an error keeps its function and its place" do
+    module = String.to_atom("Elixir.Kv.Storre")
+
+    for fun <- [fn -> module.get(1) end, fn -> apply(module, :get, [1]) end] do
+      assert {:exception, "UndefinedFunctionError", "function Kv.Storre.get/1 is undefined" <> _,
+              at} = with_place(fun)
+
+      assert at =~ ~r"test/outcome_test.exs:\d+: "
+    end
+
+    for {fun, name} <- [
+          {fn -> raise "boom" end, "RuntimeError"},
+          {fn -> :ets.lookup(:no_table, 1) end, "ArgumentError"},
+          {fn -> {:ok, _} = Process.get(:nothing) end, "MatchError"},
+          {fn -> String.to_integer(Process.get(:nothing, "x")) end, "ArgumentError"}
+        ] do
+      assert {:exception, ^name, _, at} = with_place(fun)
+      assert at =~ ~r"^test/outcome_test.exs:\d+: "
+    end
+
+    # An exit has no place: it says which call failed.
+    assert {:noproc, "GenServer.call :nobody"} = with_place(fn -> GenServer.call(:nobody, 1) end)
+  end
+
   defp type(error), do: error |> Outcome.classify(false) |> elem(0)
 
   # Every row of the table in the moduledoc, as {what, error, type of a write}.

@@ -42,6 +42,13 @@ defmodule FuzzDist.WorkerTest do
     Tuple.delete_at(completion, 0)
   end
 
+  defp completions(_connection, 0), do: []
+
+  defp completions(connection, count) do
+    {:done, completions, _, _} = StandIn.await(connection)
+    Enum.sort(completions ++ completions(connection, count - length(completions)))
+  end
+
   defp opened(server, module \\ Echo, options \\ %{}) do
     {connection, {:ok, :ok}} = worker(server, module, options)
     StandIn.send_messages(connection, [{:open, 0, "n2"}])
@@ -138,6 +145,14 @@ defmodule FuzzDist.WorkerTest do
       assert perform(connection, :count, nil) == {:ok, 1}
       assert {:info, nil, {:crashed, :boom}} = perform(connection, :linked, nil)
       assert perform(connection, :count, nil) == {:ok, 0}
+    end
+
+    test "go on while the client's own read_only? blocks", %{server: server} do
+      connection = opened(server, "FuzzDist.Clients.Blocking")
+      ops = [{:ops, [{1, 0, :crash, nil}]}, {:ops, [{2, 1, :write, 5}]}]
+      StandIn.send_messages(connection, [{:open, 1, "n1"} | ops])
+      # Asked about the crashed operation, read_only? never answers.
+      assert completions(connection, 2) == [{2, :ok, 5}, {1, :info, nil, {:crashed, :boom}}]
     end
 
     test "of processes that are not open certainly did not happen", %{server: server} do

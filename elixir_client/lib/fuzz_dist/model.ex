@@ -92,8 +92,7 @@ defmodule FuzzDist.Model do
     with {:ok, independent} <- independent(checkers),
          {:ok, server} <- start(model) do
       answer = Native.call(:check_model, [history, server, independent | limits])
-      Process.unlink(server)
-      Process.exit(server, :kill)
+      stop(server)
       with {:ok, answer} <- answer, do: {:ok, named(answer, module)}
     end
   end
@@ -119,6 +118,23 @@ defmodule FuzzDist.Model do
   end
 
   defp independent(_), do: {:error, "model: is only for the checker linearizable, alone"}
+
+  # A caller that traps exits must not find one in its mailbox.
+  defp stop(server) do
+    monitor = Process.monitor(server)
+    Process.unlink(server)
+    Process.exit(server, :kill)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^server, _} -> :ok
+    end
+
+    receive do
+      {:EXIT, ^server, _} -> :ok
+    after
+      0 -> :ok
+    end
+  end
 
   # The process that is asked.
   defp start({module, argument}) do

@@ -62,10 +62,66 @@ defmodule FuzzDist.Outcome do
       {:fail, {:noproc, "GenServer.call Cache"}}
   """
   @spec classify(error(), boolean()) :: {:fail | :info, reason :: term()}
-  def classify(error, read_only?) do
+  def classify(error, read_only?), do: classify(error, read_only?, [])
+
+  @doc """
+  The same with the stack trace of what was caught, which says where it was raised.
+
+  A raised error keeps its module, its message and its place, `{:exception, "RuntimeError", "boom",
+  "lib/kv.ex:12: Kv.put/2"}`. An error of the VM without a message, such as `:undef`, becomes the
+  exception that Elixir makes of it, which names the function.
+  """
+  @spec classify(error(), boolean(), Exception.stacktrace()) :: {:fail | :info, reason :: term()}
+  def classify(error, read_only?, stacktrace) do
     reason = reason(error)
     type = if read_only? or certain?(reason), do: :fail, else: :info
-    {type, tidy(reason)}
+    {type, error |> named(reason, stacktrace) |> tidy() |> placed(stacktrace)}
+  end
+
+  # Atoms and small tuples are all that the VM says of these; the rest stands in the stack trace.
+  defp named({:error, _}, reason, [_ | _] = stacktrace)
+       when reason in [:undef, :function_clause, :badarg, :badarith],
+       do: Exception.normalize(:error, reason, stacktrace)
+
+  defp named({:error, _}, {name, _} = reason, [_ | _] = stacktrace)
+       when name in [:badmatch, :case_clause, :try_clause, :badfun, :badarity, :badmap, :badkey],
+       do: Exception.normalize(:error, reason, stacktrace)
+
+  defp named(_, reason, _), do: reason
+
+  defp placed({:exception, module, message}, stacktrace) do
+    # Built-in functions have no file; those of the user's own do.
+    case Enum.find(stacktrace, &in_a_file?/1) do
+      nil -> {:exception, module, message}
+      entry -> {:exception, module, message, cut(place(entry))}
+    end
+  end
+
+  defp placed(reason, _stacktrace), do: reason
+
+  # The first place that is neither in this library nor in Erlang's or Elixir's own.
+  defp in_a_file?({module, _function, _arity, location}) do
+    Keyword.has_key?(location, :file) and not of_a_library?(:code.which(module))
+  end
+
+  defp of_a_library?(path) when is_list(path) and path != [] do
+    own = :code.which(__MODULE__) |> Path.dirname() |> String.to_charlist()
+    libraries = [own, :code.lib_dir() | List.wrap(elixir_lib())]
+    Enum.any?(libraries, &List.starts_with?(path, &1))
+  end
+
+  defp of_a_library?(_built_in_or_in_memory), do: false
+
+  defp elixir_lib do
+    with path when is_list(path) <- :code.lib_dir(:elixir),
+         do: path |> Path.dirname() |> to_charlist()
+  end
+
+  defp place({module, function, arity, location}) do
+    arity = if is_list(arity), do: length(arity), else: arity
+    file = Path.relative_to_cwd(to_string(location[:file]))
+    line = if location[:line], do: ":#{location[:line]}", else: ""
+    "#{file}#{line}: #{Exception.format_mfa(module, function, arity)}"
   end
 
   defp reason({:error, %ErlangError{original: original}}), do: original

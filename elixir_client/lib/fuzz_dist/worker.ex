@@ -24,6 +24,7 @@ defmodule FuzzDist.Worker do
   @batch_max 2_000
   @close_ms 5_000
   @frame_bytes_max 32 * 1024 * 1024
+  @classify_ms 1_000
 
   # `slots`: logical process => {pid, node, operation in flight}; pid is nil before the first operation
   # and after a crash, the operation is nil when there is none.
@@ -144,14 +145,17 @@ defmodule FuzzDist.Worker do
     end
   end
 
+  defp handle({:"$fuzz_dist_crashed", completion}, {state, out, done}),
+    do: {state, out, [completion | done]}
+
   defp handle({:"$fuzz_dist_answer", answer}, {state, out, done}),
     do: {state, [answer | out], done}
 
   defp handle({{:"$fuzz_dist_down", process}, _, :process, pid, reason}, {state, out, done}) do
     case state.slots do
       %{^process => {^pid, node, op}} = slots ->
-        state = %{state | slots: %{slots | process => {nil, node, nil}}}
-        {state, out, crashed(state.module, op, reason) ++ done}
+        if op, do: classify_crash(state.module, op, reason)
+        {%{state | slots: %{slots | process => {nil, node, nil}}}, out, done}
 
       _ ->
         {state, out, done}
@@ -304,12 +308,29 @@ defmodule FuzzDist.Worker do
     slots
   end
 
-  # Its reason may be that of any process linked to it: no proof of anything.
-  defp crashed(_module, nil, _reason), do: []
+  # The reason of a crash may be that of any process linked to the logical one: it proves nothing, but
+  # an operation that only reads is a `fail` all the same. Whether it does, the user's own callback
+  # says, in a process of its own: one that blocks must not stop the operations of other processes.
+  defp classify_crash(module, {id, _process, f, value}, reason) do
+    connection = self()
 
-  defp crashed(module, {id, _process, f, value}, reason) do
-    type = if Callbacks.read_only?(module, f), do: :fail, else: :info
-    [{id, type, value, {:crashed, Outcome.tidy(reason)}}]
+    spawn(fn ->
+      {asked, monitor} =
+        spawn_monitor(fn -> exit({:read_only, Callbacks.read_only?(module, f)}) end)
+
+      type =
+        receive do
+          {:DOWN, ^monitor, :process, _, {:read_only, true}} -> :fail
+          {:DOWN, ^monitor, :process, _, _} -> :info
+        after
+          @classify_ms ->
+            Process.exit(asked, :kill)
+            :info
+        end
+
+      completion = {id, type, value, {:crashed, Outcome.tidy(reason)}}
+      send(connection, {:"$fuzz_dist_crashed", completion})
+    end)
   end
 
   defp reply(id, result), do: {:reply, id, result}

@@ -2,6 +2,22 @@ defmodule FuzzDist.Clients do
   @moduledoc false
   # Clients for tests of the worker.
 
+  defmodule Blocking do
+    @moduledoc false
+    use FuzzDist.Client
+
+    @impl true
+    def invoke({:write, value}, _state, _context), do: {:ok, value}
+
+    def invoke({:crash, _}, _state, _context) do
+      spawn_link(fn -> exit(:boom) end)
+      Process.sleep(:infinity)
+    end
+
+    @impl true
+    def read_only?(_f), do: Process.sleep(:infinity)
+  end
+
   defmodule Echo do
     @moduledoc false
     @behaviour FuzzDist.Client

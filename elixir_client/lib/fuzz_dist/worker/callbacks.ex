@@ -28,22 +28,10 @@ defmodule FuzzDist.Worker.Callbacks do
   defp text(nil, default), do: default
   defp text(value, _), do: to_string(value)
 
-  # "MyApp.Client", "Elixir.MyApp.Client", "my_erlang_client", or the atom of any of them.
   defp resolve(name) when name in [nil, "", :undefined],
     do: {:error, "the test names no client module (client.module in its spec)"}
 
-  defp resolve(name) when is_atom(name) or is_binary(name) do
-    case to_string(name) do
-      "Elixir." <> _ = full ->
-        {:ok, String.to_atom(full)}
-
-      <<first, _::binary>> = alias when first in ?A..?Z ->
-        {:ok, String.to_atom("Elixir." <> alias)}
-
-      erlang ->
-        {:ok, String.to_atom(erlang)}
-    end
-  end
+  defp resolve(name) when is_atom(name) or is_binary(name), do: {:ok, Client.module(name)}
 
   defp resolve(other), do: {:error, "client.module is #{inspect(other)}, which names no module"}
 
@@ -117,7 +105,7 @@ defmodule FuzzDist.Worker.Callbacks do
 
   defp normalise(_, _value, _), do: {:ok, :ok}
 
-  # Asked in the worker's own process after a crash: it must not raise.
+  # Runs in a logical process, or in one of its own: the callback may block. It must not raise.
   def read_only?(module, f) do
     if function_exported?(module, :read_only?, 1),
       do: module.read_only?(f) == true,

@@ -68,12 +68,12 @@ defmodule FuzzDist.Worker.Logical do
     end
   end
 
-  defp classified({:"$fuzz_dist_caught", kind, reason, _stack}, module, id, f, value) do
-    {type, reason} = Outcome.classify({kind, reason}, Callbacks.read_only?(module, f))
+  defp classified({:"$fuzz_dist_caught", kind, reason, stack}, module, id, f, value) do
+    {type, reason} = Outcome.classify({kind, reason}, Callbacks.read_only?(module, f), stack)
     {id, type, value, reason}
   end
 
-  # Wrong in the client, so no read is excused: it shall be seen.
+  # A mistake in the client, not an error of the system: reported even for reads.
   defp classified(other, _module, id, _f, value),
     do: {id, :info, value, {:bad_return, Outcome.tidy(other)}}
 
