@@ -33,6 +33,7 @@ defmodule FuzzDist.TasksTest do
     #!/bin/sh
     printf '%s\\n' "$@" > "$FAKE_OUT"
     for last; do :; done
+    [ "$2" != --print-spec ] || { cat "$FAKE_SPEC" && exit "$FAKE_STATUS"; }
     [ ! -f "$last" ] || cp "$last" "$FAKE_OUT.input"
     echo "core says hello"
     if [ "$FAKE_STATUS" = wait ]; then
@@ -59,6 +60,7 @@ defmodule FuzzDist.TasksTest do
       {"FUZZ_DIST_BIN", context.core},
       {"FAKE_OUT", context.out},
       {"FAKE_STATUS", to_string(status)},
+      {"FAKE_SPEC", context[:stored] || "/dev/null"},
       {"MIX_ENV", "dev"}
     ]
   end
@@ -114,8 +116,129 @@ defmodule FuzzDist.TasksTest do
 
     assert {_, 2} = mix(context, ~w(fuzz_dist.check --checker stats history.edn), 2)
     assert called(context) == ~w(check --checker stats history.edn)
-    assert {_, 1} = mix(context, ~w(fuzz_dist.replay latest), 1)
+  end
+
+  test "a replay runs the project and the test as they are now", context do
+    mix(context, ["fuzz_dist.new"])
+    assert {toml, 0} = mix(context, ~w(fuzz_dist.run UserApp.RegisterTest --print-spec))
+    stored = Path.join(context.root, "stored.toml")
+    File.write!(stored, toml)
+    context = Map.put(context, :stored, stored)
+    lib = Path.join(context.root, "lib/user_app.ex")
+    config = Path.join(context.root, "config/config.exs")
+    test = Path.join(context.root, "fuzz_dist/register.exs")
+    on_exit(fn -> File.rm_rf!(Path.dirname(config)) end)
+
+    File.write!(lib, "defmodule UserApp do\n  def new_code, do: :in_lib\nend\n")
+    File.mkdir_p!(Path.dirname(config))
+    File.write!(config, "import Config\nconfig :user_app, answer: 43\n")
+    text = File.read!(test)
+
+    File.write!(
+      test,
+      String.replace(text, "do: is_pid(", "do: Process.get(:in_test) == 1 or is_pid(")
+    )
+
+    assert {said, 0} = mix(context, ~w(fuzz_dist.replay latest))
+    assert called(context) == ~w(replay latest --life-line-fd 3), said
+    build = Path.join(context.root, "_build/dev")
+    assert File.read!(Path.join(build, "lib/user_app/ebin/Elixir.UserApp.beam")) =~ "new_code"
+    beam = File.read!(Path.join(build, "fuzz_dist/ebin/Elixir.UserApp.RegisterTest.beam"))
+    assert beam =~ "in_test"
+
+    assert {:ok, [settings]} =
+             :file.consult(Path.join(build, "fuzz_dist/UserApp.RegisterTest/sys.config"))
+
+    assert settings[:user_app] == [answer: 43]
+
+    # What does not compile is not run with the code of yesterday.
+    File.write!(lib, "defmodule UserApp do\n  def\nend\n")
+    File.rm!(context.out)
+    assert {_, 254} = mix(context, ~w(fuzz_dist.replay latest))
+    refute called(context) == ~w(replay latest --life-line-fd 3)
+    File.write!(lib, "defmodule UserApp do\nend\n")
+    File.rm!(test)
+    File.rm_rf!(Path.join(build, "fuzz_dist/ebin"))
+    assert {said, 254} = mix(context, ~w(fuzz_dist.replay latest))
+    assert said =~ "the test UserApp.RegisterTest, which is not in the project"
+
+    # A run that no mix task made, another build, and what the core refuses.
+    File.write!(stored, "name = \"t\"\n")
+    assert {_, 0} = mix(context, ~w(fuzz_dist.replay latest))
     assert called(context) == ~w(replay latest --life-line-fd 3)
+    File.write!(stored, String.replace(toml, "/dev/fuzz_dist/", "/test/fuzz_dist/"))
+    assert {said, 254} = mix(context, ~w(fuzz_dist.replay latest))
+    assert said =~ "set MIX_ENV=test"
+    assert {_, 254} = mix(context, ~w(fuzz_dist.replay lates), 254)
+    assert called(context) == ~w(replay --print-spec lates)
+  end
+
+  test "what config/runtime.exs raises names the file and the line, with 254", context do
+    mix(context, ["fuzz_dist.new"])
+    path = Path.join(context.root, "config/runtime.exs")
+    File.mkdir_p!(Path.dirname(path))
+    on_exit(fn -> File.rm_rf!(Path.dirname(path)) end)
+
+    for {code, message} <- [
+          {~s|System.fetch_env!("NO_SUCH_VARIABLE")|, "NO_SUCH_VARIABLE"},
+          {~s|raise "no database"|, "no database"},
+          {~s|String.to_integer("x")|, "ArgumentError"},
+          {~s|throw :ball|, ":ball"}
+        ] do
+      File.write!(path, "import Config\nconfig :user_app, x: #{code}\n")
+      assert {text, 254} = mix(context, ["fuzz_dist.run"])
+      assert text =~ message
+      assert text =~ "config/runtime.exs:"
+      refute text =~ "report it"
+    end
+  end
+
+  test "a client that lacks a callback is refused before anything starts", context do
+    File.mkdir_p!(Path.join(context.root, "fuzz_dist"))
+
+    for {body, message} <- [
+          {"def write(_, _, _), do: :ok",
+           "lacks the callback read/2 of FuzzDist.Workload.Register"},
+          {"def read(_), do: {:ok, 1}\ndef write(_, _, _), do: :ok",
+           "has read/1, but the callback of FuzzDist.Workload.Register is read/2"},
+          {"def read(_, _), do: {:ok, 1}\ndef write(_, _, _), do: :ok\ndef cas(_, _, _), do: :ok",
+           "has cas/3, but the callback of FuzzDist.Workload.Register is cas/4"}
+        ] do
+      write_test(context, "workload: :register", body)
+      assert {text, 254} = mix(context, ["fuzz_dist.run"])
+      assert text =~ "UserApp.OneTest #{message}"
+      refute File.exists?(context.out)
+    end
+
+    write_test(context, "generator: %{f: :get}", "def go(_), do: :ok")
+    assert {text, 254} = mix(context, ["fuzz_dist.run"])
+    assert text =~ "UserApp.OneTest lacks the callback invoke/3 of FuzzDist.Client"
+
+    # open/2 and close/2 have defaults, and without cas/4 nothing is compared and set.
+    write_test(context, "generator: %{f: :get}", "def invoke(_, _, _), do: {:ok, 1}")
+    assert {_, 0} = mix(context, ["fuzz_dist.run"])
+
+    write_test(
+      context,
+      "workload: :register",
+      "def read(_, _), do: {:ok, 1}\ndef write(_, _, _), do: :ok"
+    )
+
+    assert {toml, 0} = mix(context, ["fuzz_dist.run", "--print-spec"])
+    assert toml =~ "cas = false"
+    # The name that runs print names the test too.
+    assert {_, 0} = mix(context, ["fuzz_dist.run", "user_app-one_test"])
+    assert {text, 254} = mix(context, ["fuzz_dist.run", "user_app-one_tset"])
+    assert text =~ "did you mean `user_app-one_test`?"
+  end
+
+  defp write_test(context, options, body) do
+    File.write!(Path.join(context.root, "fuzz_dist/one.exs"), """
+    defmodule UserApp.OneTest do
+      use FuzzDist.Test, #{options}
+      #{body}
+    end
+    """)
   end
 
   test "standard input reaches a check byte for byte, and nothing is left", context do
@@ -154,7 +277,7 @@ defmodule FuzzDist.TasksTest do
     assert text =~ "mix fuzz_dist.new"
     mix(context, ["fuzz_dist.new"])
     assert {text, 254} = mix(context, ["fuzz_dist.run", "UserApp.RegisterTst"])
-    assert text =~ "there is no module UserApp.RegisterTst (did you mean `UserApp.RegisterTest`?)"
+    assert text =~ "there is no test UserApp.RegisterTst (did you mean `UserApp.RegisterTest`?)"
     refute File.exists?(context.out)
   end
 

@@ -3,7 +3,7 @@ defmodule FuzzDist.Client do
   What a test does to the system under test: the callbacks that a user writes.
 
       defmodule MyApp.CacheClient do
-        @behaviour FuzzDist.Client
+        use FuzzDist.Client
 
         @impl true
         def open(_node, context), do: {:ok, context.options.table}
@@ -14,10 +14,11 @@ defmodule FuzzDist.Client do
           :ok = MyApp.Cache.put(table, key, value)
           {:ok, {key, value}}
         end
-
-        @impl true
-        def close(_table, _context), do: :ok
       end
+
+  `use FuzzDist.Client` sets the behaviour and defines `c:open/2`, which returns the context as the
+  state, and `c:close/2`, which does nothing. Both can be overridden. `@behaviour FuzzDist.Client`
+  works too; the module then defines both.
 
   For common shapes of operations there is less to write: see `FuzzDist.Workload.Register`,
   `FuzzDist.Workload.Set`, `FuzzDist.Workload.PNCounter` and `FuzzDist.Workload.Registry`.
@@ -121,9 +122,37 @@ defmodule FuzzDist.Client do
   """
   @callback read_only?(f :: atom()) :: boolean()
 
+  @doc false
+  defmacro __using__(_options) do
+    quote do
+      @behaviour FuzzDist.Client
+
+      @impl FuzzDist.Client
+      def open(_node, context), do: {:ok, context}
+
+      @impl FuzzDist.Client
+      def close(_state, _context), do: :ok
+
+      defoverridable open: 2, close: 2
+    end
+  end
+
   @optional_callbacks setup: 2, teardown: 2, ready: 2, primary: 2, read_only?: 1
 
   @mandatory [open: 2, invoke: 3, close: 2]
+
+  @doc """
+  The module that a spec names: `"MyApp.Client"`, `"Elixir.MyApp.Client"`, `"my_erlang_client"`, or
+  the atom of any of them.
+  """
+  @spec module(atom() | String.t()) :: module()
+  def module(name) do
+    case to_string(name) do
+      "Elixir." <> _ = full -> String.to_atom(full)
+      <<first, _::binary>> = alias when first in ?A..?Z -> String.to_atom("Elixir." <> alias)
+      erlang -> String.to_atom(erlang)
+    end
+  end
 
   @doc """
   Checks that `module` exists and has the mandatory callbacks; the error is a sentence for people.
@@ -152,28 +181,50 @@ defmodule FuzzDist.Client do
   end
 
   defp validate_callbacks(module) do
-    case Enum.reject(@mandatory, fn {name, arity} -> function_exported?(module, name, arity) end) do
-      [] ->
-        :ok
-
-      missing ->
-        {:error, "#{inspect(module)} #{Enum.map_join(missing, "; ", &lacks(module, &1))}"}
+    case missing(module, @mandatory) ++ missing_of_workload(module) do
+      [] -> :ok
+      lacks -> {:error, "#{inspect(module)} #{Enum.join(lacks, "; ")}"}
     end
   end
 
-  defp lacks(module, {name, arity}) do
+  defp missing(module, callbacks, behaviour \\ __MODULE__) do
+    for {name, arity} <- callbacks,
+        not function_exported?(module, name, arity),
+        do: lacks(module, {name, arity}, behaviour)
+  end
+
+  # A module names the behaviours it has; those of the ready workloads have callbacks of their own.
+  # An optional callback of another arity is a mistake too: it would never be called.
+  defp missing_of_workload(module) do
+    names = module |> exported() |> Keyword.keys()
+
+    behaviours =
+      module.module_info(:attributes) |> Keyword.get_values(:behaviour) |> Enum.concat()
+
+    for behaviour <- behaviours,
+        behaviour in Map.values(FuzzDist.Workload.modules()),
+        optional = behaviour.behaviour_info(:optional_callbacks),
+        wanted =
+          Enum.reject(behaviour.behaviour_info(:callbacks), fn {name, _} = callback ->
+            callback in optional and name not in names
+          end),
+        lack <- missing(module, wanted, behaviour),
+        do: lack
+  end
+
+  defp lacks(module, {name, arity}, behaviour) do
     exported = exported(module)
 
     case Keyword.get_values(exported, name) do
       [] ->
         names = exported |> Keyword.keys() |> Enum.reject(&String.starts_with?("#{&1}", "_"))
 
-        "lacks the callback #{name}/#{arity} of FuzzDist.Client" <>
+        "lacks the callback #{name}/#{arity} of #{inspect(behaviour)}" <>
           FuzzDist.Suggest.hint(name, names)
 
       arities ->
-        "has #{Enum.map_join(arities, ", ", &"#{name}/#{&1}")}, but the callback of FuzzDist.Client " <>
-          "is #{name}/#{arity}"
+        "has #{Enum.map_join(arities, ", ", &"#{name}/#{&1}")}, but the callback of " <>
+          "#{inspect(behaviour)} is #{name}/#{arity}"
     end
   end
 

@@ -3,11 +3,13 @@ defmodule FuzzDist.Command do
   # What the mix tasks share: strict options with did-you-mean, and exit codes.
   #
   #   0 valid · 1 invalid · 2 unknown · 254 bad arguments or input · 255 our own failure
+  #   141 the reader of the output is gone, as of a program that SIGPIPE ends
 
   alias FuzzDist.{InputError, Suggest}
 
   @bad_input 254
   @ours 255
+  @broken_pipe 141
 
   @doc false
   # Runs `fun`, which gives an exit status, and ends the task with it.
@@ -29,8 +31,8 @@ defmodule FuzzDist.Command do
     if status == 0, do: :ok, else: exit({:shutdown, status})
   end
 
-  # Whoever reads our output has gone (`| head`): nothing to tell, and nobody to tell it.
-  defp unexpected(%ErlangError{original: :terminated}, _stacktrace), do: 0
+  # The reader of our output is gone (`| head`). The verdict may be lost with it: this is no success.
+  defp unexpected(%ErlangError{original: :terminated}, _stacktrace), do: @broken_pipe
 
   defp unexpected(error, stacktrace),
     do: complain(ours(Exception.format(:error, error, stacktrace)), @ours)

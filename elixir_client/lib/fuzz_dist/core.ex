@@ -43,12 +43,18 @@ defmodule FuzzDist.Core do
         :binary,
         args: arguments ++ life_line,
         env: [
-          {~c"FUZZ_DIST_EBIN", :fuzz_dist |> Application.app_dir("ebin") |> String.to_charlist()}
+          {~c"FUZZ_DIST_EBIN", :fuzz_dist |> Application.app_dir("ebin") |> String.to_charlist()},
+          # What it prints as the command to repeat a run is then a mix task.
+          {~c"FUZZ_DIST_CALLED_BY", ~c"mix"}
         ]
       ])
 
     await(port)
   end
+
+  @doc false
+  # Runs it and gives its standard output and exit status; its standard error goes to ours.
+  def output(arguments), do: System.cmd(path!(), arguments)
 
   defp await(port) do
     receive do

@@ -2,41 +2,112 @@ defmodule FuzzDist.Project do
   @moduledoc false
   # The mix project that a test runs in: compiles it, finds its tests, and says how its nodes start.
 
-  alias FuzzDist.{InputError, Spec, Suggest, SysConfig}
+  alias FuzzDist.{Client, InputError, Spec, Suggest, SysConfig}
 
-  @patterns ["fuzz_dist/*.exs", "test/fuzz_dist/*.exs"]
+  @folders ["fuzz_dist", "test/fuzz_dist"]
 
   @doc false
-  # Compiles and configures the project; everything that goes wrong there is the user's to mend.
+  # Compiles and configures the project. Whatever is raised there comes from the user's own files.
   def load! do
-    for task <- ["loadpaths", "app.config"], do: Mix.Task.run(task)
-    :ok
+    for task <- ["loadpaths", "compile"], do: Mix.Task.run(task)
+    configure!()
   rescue
     error in [Mix.Error, CompileError, SyntaxError, TokenMissingError] ->
       reraise InputError, [message: Exception.message(error)], __STACKTRACE__
+
+    error in InputError ->
+      reraise error, __STACKTRACE__
+
+    error ->
+      text = Exception.format_banner(:error, error, __STACKTRACE__)
+      reraise InputError, [message: "the project does not compile: #{text}"], __STACKTRACE__
   catch
     :exit, {:shutdown, _status} -> raise InputError, "the project does not compile"
   end
 
+  # Evaluates config/runtime.exs, in which anything can be raised.
+  defp configure! do
+    Mix.Task.run("app.config")
+    :ok
+  catch
+    kind, reason ->
+      file = Mix.Project.config()[:config_path] |> Path.dirname() |> Path.join("runtime.exs")
+      where = raised_in(__STACKTRACE__) || "#{Path.relative_to_cwd(file)}: "
+      text = Exception.format_banner(kind, reason, __STACKTRACE__)
+      reraise InputError, [message: where <> text], __STACKTRACE__
+  end
+
+  # The file of the project whose code raised, as `config/runtime.exs:7: `.
+  defp raised_in(stacktrace) do
+    Enum.find_value(stacktrace, fn {_module, _function, _arity, location} ->
+      file = Keyword.get(location, :file, ~c"")
+      path = file |> to_string() |> Path.relative_to_cwd()
+      if Path.extname(path) == ".exs" and File.regular?(path), do: "#{path}:#{location[:line]}: "
+    end)
+  end
+
   @doc false
+  # The specs of the tests that `names` mean, written to the build folder: their paths.
+  @spec specs!([String.t()]) :: [Path.t()]
+  def specs!(names) do
+    load!()
+    ebin = ebin()
+    File.rm_rf!(ebin)
+
+    for module <- tests!(names, ebin) do
+      path = Path.join(folder(module), "spec.toml")
+      header = "# Written by mix fuzz_dist.run from #{inspect(module)}.\n"
+      spec = spec!(module, folder(module), ebin)
+      File.write!(path, header <> Spec.to_toml(spec))
+      path
+    end
+  end
+
+  @doc false
+  # Builds again what the nodes of an earlier run of the test `name` load: the project, the file of
+  # the test, the configuration. The paths stay those that the stored spec has.
+  @spec rebuild!(String.t()) :: :ok
+  def rebuild!(name) do
+    load!()
+
+    with {:ok, path} <- name |> source() |> File.read(),
+         true <- File.regular?(path),
+         do: from_file!(path, ebin())
+
+    module = Client.module(name)
+
+    unless FuzzDist.Test.test?(module) do
+      raise InputError, "the run is of the test #{name}, which is not in the project any longer"
+    end
+
+    _ = spec!(module, folder(module), ebin())
+    :ok
+  end
+
+  defp root, do: Path.join(Mix.Project.build_path(), "fuzz_dist")
+  defp ebin, do: Path.join(root(), "ebin")
+  defp folder(module), do: Path.join(root(), inspect(module))
+  # Names the file that defines a test which is not part of the project.
+  defp source(name), do: Path.join([root(), name, "source"])
+
   # The test modules that `names` mean (files, modules; all there are when empty). Modules of files
   # are written to `ebin`, from which nodes load them.
-  def tests!([], ebin) do
-    files = Enum.flat_map(@patterns, &Path.wildcard/1)
+  defp tests!([], ebin) do
+    files = files()
     modules = Enum.filter(project_modules(), &FuzzDist.Test.test?/1)
 
     case modules ++ Enum.flat_map(files, &from_file!(&1, ebin)) do
       [] ->
         raise InputError,
               "there is no test: no module with `use FuzzDist.Test` in the project, and none in " <>
-                "#{Enum.join(@patterns, ", ")}. `mix fuzz_dist.new` writes a first one"
+                "#{Enum.join(patterns(), ", ")}. `mix fuzz_dist.new` writes a first one"
 
       tests ->
         Enum.uniq(tests)
     end
   end
 
-  def tests!(names, ebin), do: names |> Enum.flat_map(&named!(&1, ebin)) |> Enum.uniq()
+  defp tests!(names, ebin), do: names |> Enum.flat_map(&named!(&1, ebin)) |> Enum.uniq()
 
   defp named!(name, ebin) do
     if Path.extname(name) in [".ex", ".exs"] or String.contains?(name, "/"),
@@ -46,8 +117,7 @@ defmodule FuzzDist.Project do
 
   defp from_file!(path, ebin) do
     unless File.regular?(path) do
-      nearby = Enum.flat_map(@patterns, &Path.wildcard/1)
-      raise InputError, "there is no file #{path}#{Suggest.hint(path, nearby)}"
+      raise InputError, "there is no file #{path}#{Suggest.hint(path, files())}"
     end
 
     File.mkdir_p!(ebin)
@@ -57,8 +127,14 @@ defmodule FuzzDist.Project do
 
     case for({module, _} <- compiled, FuzzDist.Test.test?(module), do: module) do
       [] -> raise InputError, "#{path} defines no module with `use FuzzDist.Test`"
-      tests -> tests
+      tests -> Enum.each(tests, &remember!(&1, path)) && tests
     end
+  end
+
+  defp remember!(module, path) do
+    source = module |> inspect() |> source()
+    File.mkdir_p!(Path.dirname(source))
+    File.write!(source, Path.expand(path))
   end
 
   defp compile!(path) do
@@ -80,18 +156,27 @@ defmodule FuzzDist.Project do
         raise InputError, "#{name} is not a test: it has no `use FuzzDist.Test`"
 
       true ->
-        # It may be in a file that is not part of the project.
-        found =
-          @patterns |> Enum.flat_map(&Path.wildcard/1) |> Enum.flat_map(&from_file!(&1, ebin))
+        # It may be in a file that is not part of the project, or be the name of a test.
+        tests =
+          Enum.flat_map(files(), &from_file!(&1, ebin)) ++
+            Enum.filter(project_modules(), &FuzzDist.Test.test?/1)
 
-        candidates =
-          Enum.map(found ++ Enum.filter(project_modules(), &FuzzDist.Test.test?/1), &inspect/1)
-
-        if module in found,
-          do: module,
-          else: raise(InputError, "there is no module #{name}#{Suggest.hint(name, candidates)}")
+        Enum.find(tests, &(&1 == module or &1.spec()[:name] == name)) ||
+          raise InputError, "there is no test #{name}#{Suggest.hint(name, names(tests))}"
     end
   end
+
+  defp names(tests), do: Enum.flat_map(tests, &[inspect(&1), &1.spec()[:name]])
+
+  defp files, do: Enum.flat_map(patterns(), &Path.wildcard/1)
+
+  # In the root of an umbrella, the folders of its applications too.
+  defp patterns do
+    roots = [""] ++ if(Mix.Project.umbrella?(), do: umbrella_roots(), else: [])
+    for root <- roots, folder <- @folders, do: Path.join([root, folder, "*.exs"])
+  end
+
+  defp umbrella_roots, do: Mix.Project.apps_paths() |> Map.values() |> Enum.sort()
 
   defp project_modules do
     Enum.flat_map(apps(), fn app ->
@@ -108,10 +193,11 @@ defmodule FuzzDist.Project do
     end
   end
 
-  @doc false
   # The spec of `module` with what makes plain `erl` nodes run this project; files go to `dir`.
-  def spec!(module, dir, ebin) do
+  # A client that lacks a callback is refused here, before a node starts.
+  defp spec!(module, dir, ebin) do
     spec = module.spec()
+    validate!(get_in(spec, [:client, :module]))
     config = write_config!(dir)
     paths = code_paths(ebin)
     cluster = spec[:cluster] || []
@@ -128,6 +214,18 @@ defmodule FuzzDist.Project do
       code_paths: paths ++ (cluster[:code_paths] || [])
     )
     |> Spec.update(:client, code_paths: paths ++ (get_in(spec, [:client, :code_paths]) || []))
+  end
+
+  # A client that is not of this project is checked where it is loaded.
+  defp validate!(nil), do: :ok
+
+  defp validate!(name) do
+    client = Client.module(name)
+
+    with true <- Code.ensure_loaded?(client),
+         {:error, lacks} <- Client.validate(client),
+         do: raise(InputError, lacks),
+         else: (_ -> :ok)
   end
 
   # Several VMs share the machine: schedulers that spin while idle would take it from the others.

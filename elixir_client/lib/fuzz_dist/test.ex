@@ -113,7 +113,7 @@ defmodule FuzzDist.Test do
     if Keyword.keyword?(options), do: Keyword.get(options, :workload)
   end
 
-  defp client(nil, _caller), do: quote(do: @behaviour(FuzzDist.Client))
+  defp client(nil, _caller), do: quote(do: use(FuzzDist.Client))
 
   defp client(name, caller) do
     case FuzzDist.Workload.modules() do

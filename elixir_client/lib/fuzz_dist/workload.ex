@@ -37,20 +37,14 @@ defmodule FuzzDist.Workload do
   @doc false
   defmacro client(workload) do
     quote do
-      @behaviour FuzzDist.Client
+      use FuzzDist.Client
       @behaviour unquote(workload)
-
-      @impl FuzzDist.Client
-      def open(_node, context), do: {:ok, context}
 
       @impl FuzzDist.Client
       def invoke(operation, connection, _context),
         do: unquote(workload).invoke(__MODULE__, operation, connection)
 
-      @impl FuzzDist.Client
-      def close(_connection, _context), do: :ok
-
-      defoverridable open: 2, invoke: 3, close: 2
+      defoverridable invoke: 3
     end
   end
 

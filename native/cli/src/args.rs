@@ -213,6 +213,9 @@ pub struct AnalyzeArgs {
 pub struct ReplayArgs {
     #[command(flatten)]
     pub run: RunReference,
+    /// Print the spec of the run as TOML instead of running it.
+    #[arg(long)]
+    pub print_spec: bool,
     #[command(flatten)]
     pub output: RunOutput,
 }

@@ -153,12 +153,17 @@ fn unavailable(op: &Op) -> Option<String> {
     Some(format!("{} ({})", text("kind")?, text("reason")?))
 }
 
+/// The program of a run that a mix task started: its commands are `mix fuzz_dist.COMMAND`.
+pub const MIX: &str = "mix fuzz_dist";
+
 /// What a shell understands: the folder is quoted where it has to be.
 fn replay_command(program: &str, run_dir: &Path) -> String {
     let folder = run_dir.display().to_string();
     // Only a NUL cannot be quoted, and no path has one.
     let folder = shlex::try_quote(&folder).map_or(folder.clone(), |quoted| quoted.into_owned());
-    format!("{program} replay {folder}")
+    // A mix task has the name of the command in its own.
+    let space = if program == MIX { '.' } else { ' ' };
+    format!("{program}{space}replay {folder}")
 }
 
 fn read_schedule(path: &Path) -> Result<FaultSchedule, RunError> {
@@ -283,5 +288,6 @@ mod tests {
         let command = |folder| replay_command("fuzz_dist", Path::new(folder));
         assert_eq!(command("store/t/1"), "fuzz_dist replay store/t/1");
         assert_eq!(command("my store/t/1"), "fuzz_dist replay 'my store/t/1'");
+        assert_eq!(replay_command(MIX, Path::new("r")), "mix fuzz_dist.replay r");
     }
 }

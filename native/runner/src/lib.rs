@@ -31,6 +31,6 @@ pub mod stop;
 pub mod telemetry;
 pub mod workers;
 
-pub use analysis::analyze;
+pub use analysis::{MIX, analyze};
 pub use request::{Reporter, RunError, RunOutcome, RunRequest, Status};
 pub use run::run;

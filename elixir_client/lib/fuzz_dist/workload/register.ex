@@ -17,8 +17,8 @@ defmodule FuzzDist.Workload.Register do
         end
       end
 
-  A key that nobody wrote reads as `nil`. A system without compare-and-set leaves `cas/4` out and sets
-  the workload's option `cas: false`.
+  A key that nobody wrote reads as `nil`. A system without compare-and-set leaves `cas/4` out; the
+  workload's option `cas` is then `false`.
 
   Operations: `{:read, {key, nil}}` completes with `{key, value}`, `{:write, {key, value}}`,
   `{:cas, {key, [from, to]}}`.

@@ -47,9 +47,16 @@ defmodule Mix.Tasks.FuzzDist.New do
   defp name!(names), do: raise(InputError, "expected one name, found #{Enum.join(names, ", ")}")
 
   defp app! do
-    case Mix.Project.config()[:app] do
-      nil -> raise InputError, "there is no mix project here: run this where mix.exs of yours is"
-      app -> Atom.to_string(app)
+    cond do
+      app = Mix.Project.config()[:app] ->
+        Atom.to_string(app)
+
+      Mix.Project.umbrella?() ->
+        apps = Mix.Project.apps_paths() |> Map.values() |> Enum.sort() |> Enum.join(", ")
+        raise InputError, "this is the root of an umbrella: run it in an application (#{apps})"
+
+      true ->
+        raise InputError, "no mix project in this folder: run it where your mix.exs is"
     end
   end
 

@@ -7,9 +7,10 @@ defmodule Mix.Tasks.FuzzDist.Run do
 
       mix fuzz_dist.run [TEST ...] [options]
 
-  `TEST` is a module with `use FuzzDist.Test` (`MyApp.RegisterTest`), a file that defines one
-  (`fuzz_dist/register.exs`), or a spec (`spec.toml`). Without it, all tests are run, one after the
-  other: modules of the project, and those in `fuzz_dist/*.exs` and `test/fuzz_dist/*.exs`.
+  `TEST` is a module with `use FuzzDist.Test` (`MyApp.RegisterTest`), the name of a test as runs print
+  it (`my_app-register_test`), a file that defines one (`fuzz_dist/register.exs`), or a spec
+  (`spec.toml`). Without it, all tests are run, one after the other: modules of the project, and those
+  in `fuzz_dist/*.exs` and `test/fuzz_dist/*.exs`, in an umbrella also those of its applications.
   `mix fuzz_dist.new` writes a first one.
 
   The project is compiled and configured as for `mix run`, in the current `MIX_ENV`. Each node is an
@@ -51,6 +52,7 @@ defmodule Mix.Tasks.FuzzDist.Run do
   | 2 | unknown: not enough to say |
   | 254 | wrong arguments, a spec or a module with a mistake, a project that does not compile or start |
   | 255 | a failure of fuzz_dist itself |
+  | 141 | the program that reads the output is gone (`| head`) |
 
   With several tests, 254 or 255 stops at once; otherwise 1 beats 2 beats 0. When mix itself fails
   before the task starts (a `mix.exs` with a mistake), mix exits with 1: CI that must tell the two
@@ -63,7 +65,7 @@ defmodule Mix.Tasks.FuzzDist.Run do
 
   use Mix.Task
 
-  alias FuzzDist.{Command, Core, Project, Spec}
+  alias FuzzDist.{Command, Core, Project}
 
   @switches [
     seed: :integer,
@@ -94,23 +96,7 @@ defmodule Mix.Tasks.FuzzDist.Run do
 
   defp specs!(names) do
     {files, names} = Enum.split_with(names, &String.ends_with?(&1, ".toml"))
-    if names != [] or files == [], do: files ++ of_project!(names), else: files
-  end
-
-  defp of_project!(names) do
-    Project.load!()
-    root = Path.join(Mix.Project.build_path(), "fuzz_dist")
-    ebin = Path.join(root, "ebin")
-    File.rm_rf!(ebin)
-
-    for module <- Project.tests!(names, ebin) do
-      dir = Path.join(root, inspect(module))
-      File.mkdir_p!(dir)
-      path = Path.join(dir, "spec.toml")
-      header = "# Written by mix fuzz_dist.run from #{inspect(module)}.\n"
-      File.write!(path, header <> (module |> Project.spec!(dir, ebin) |> Spec.to_toml()))
-      path
-    end
+    if names != [] or files == [], do: files ++ Project.specs!(names), else: files
   end
 
   defp print(specs) do

@@ -1,7 +1,7 @@
 //! How a run or an analysis ended: the last lines on the terminal, or one JSON object.
 
 use fuzz_dist_core::Verdict;
-use fuzz_dist_runner::RunOutcome;
+use fuzz_dist_runner::{MIX, RunOutcome};
 use serde::Serialize;
 
 use crate::output::{self, CliError};
@@ -42,6 +42,7 @@ pub fn tell(outcome: &RunOutcome, json: bool, no_color: bool) -> Result<u8, CliE
 /// A stored run names the program only; what is printed here must work where it is printed.
 fn as_called(command: &str, program: &str) -> String {
     match command.strip_prefix("fuzz_dist ") {
+        Some(rest) if program == MIX => format!("{MIX}.{rest}"),
         Some(rest) => {
             let quoted = shlex::try_quote(program).unwrap_or(program.into());
             format!("{quoted} {rest}")
@@ -113,6 +114,7 @@ mod tests {
         );
         assert_eq!(as_called("fuzz_dist replay r", "a b/fuzz_dist"), "'a b/fuzz_dist' replay r");
         assert_eq!(as_called("mix fuzz_dist.replay r", "x"), "mix fuzz_dist.replay r");
+        assert_eq!(as_called("fuzz_dist replay r", MIX), "mix fuzz_dist.replay r");
     }
 
     #[test]

@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 use fuzz_dist_core::file;
 use fuzz_dist_core::spec;
 use fuzz_dist_core::store::RunDir;
+use fuzz_dist_runner::MIX;
 
 use crate::args::ReplayArgs;
 use crate::commands::{run, runs, schedule_file};
-use crate::output::CliError;
+use crate::output::{self, CliError};
+
+/// In the environment of nodes that a mix task started: which applications they run.
+const MIX_APP: &str = "FUZZ_DIST_APP";
 
 /// Runs it again; the new run goes into the store that was given, or that the old one is in.
 pub fn run(args: &ReplayArgs, no_color: bool) -> Result<u8, CliError> {
@@ -27,6 +31,15 @@ pub fn run(args: &ReplayArgs, no_color: bool) -> Result<u8, CliError> {
     spec.nemesis.schedule = None;
     if let Some(store) = store_of(&dir, &spec.name, args.run.store.as_deref()).to_str() {
         spec.store = store.to_owned();
+    }
+    if args.print_spec {
+        return output::to_stdout(|out| out.write_all(spec::to_toml(&spec).as_bytes())).map(|()| 0);
+    }
+    if run::program() != MIX && spec.cluster.env.contains_key(MIX_APP) {
+        let run = &args.run.run;
+        output::tell(&format!(
+            "note: the project is not compiled again (`{MIX}.replay {run}` compiles it first)"
+        ));
     }
     let schedule = schedule_file::load(&dir.schedule(), &spec)?;
     run::execute(spec, Some(schedule), &args.output, no_color)

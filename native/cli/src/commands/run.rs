@@ -139,8 +139,14 @@ pub fn execute(
     outcome::tell(&result?, output.json, no_color)
 }
 
+/// Set by the mix tasks of `elixir_client`, whose commands people then copy.
+const CALLED_BY: &str = "FUZZ_DIST_CALLED_BY";
+
 /// This program as it was called, for commands that people copy.
 pub fn program() -> String {
+    if std::env::var_os(CALLED_BY).is_some_and(|caller| caller == "mix") {
+        return fuzz_dist_runner::MIX.into();
+    }
     std::env::args_os()
         .next()
         .and_then(|program| program.into_string().ok())
