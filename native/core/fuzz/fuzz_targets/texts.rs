@@ -1,20 +1,7 @@
-//! Any bytes as each text that is read as a whole, and as whatever they are recognised as, packed or not: the
-//! first byte chooses.
+//! See `bodies/texts.rs`.
 #![no_main]
 
-use fuzz_dist_core::interop::{Format, load_bytes};
-use libfuzzer_sys::fuzz_target;
+#[path = "../bodies/texts.rs"]
+mod body;
 
-fuzz_target!(|bytes: &[u8]| {
-    let Some((&choice, text)) = bytes.split_first() else { return };
-    let format = match choice % 5 {
-        0 => None,
-        1 => Some(Format::JepsenLog),
-        2 => Some(Format::Plume),
-        3 => Some(Format::Awdit),
-        _ => Some(Format::Dbcop),
-    };
-    let Ok(loaded) = load_bytes("fuzz", text, format) else { return };
-    // Every session does one thing at a time.
-    assert!(loaded.history.client_pairs().count() <= loaded.history.len());
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| body::check(bytes));
