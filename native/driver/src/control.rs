@@ -17,6 +17,7 @@
 //! the system. Answers: `{"id":1,"monotonic_ns":…}`, `{"peers":[…],"connected":[…]}`, `{"error":"…"}`.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -37,6 +38,8 @@ use crate::sys;
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// How long before its time a fault is waited for without sleep, which is only so exact.
 const SPIN_NS: u64 = 60_000;
+/// How long no connection is accepted after one could not be.
+const ACCEPT_PAUSE_NS: u64 = 100_000_000;
 
 /// One request.
 #[derive(Debug, Deserialize)]
@@ -98,6 +101,7 @@ impl Control {
             clients: Vec::new(),
             pending: Vec::new(),
             next_client: 0,
+            accept_from_ns: 0,
         };
         let mask = sys::block_signals();
         let thread = std::thread::Builder::new()
@@ -124,6 +128,8 @@ struct Serving {
     clients: Vec<Client>,
     pending: Vec<Pending>,
     next_client: u64,
+    /// No connection is accepted before: the VM has run out of descriptors.
+    accept_from_ns: u64,
 }
 
 impl Serving {
@@ -164,8 +170,13 @@ impl Serving {
     }
 
     fn sleep(&mut self, wake_ns: u64) {
-        let wait_ns = wake_ns.saturating_sub(sys::monotonic_ns());
-        let mut watched = vec![self.registry.wake_fd(), self.listener.as_raw_fd()];
+        let now_ns = sys::monotonic_ns();
+        let accepts = self.accept_from_ns <= now_ns;
+        let wake_ns = if accepts { wake_ns } else { wake_ns.min(self.accept_from_ns) };
+        let wait_ns = wake_ns.saturating_sub(now_ns);
+        // The kernel passes over a negative descriptor.
+        let listener = if accepts { self.listener.as_raw_fd() } else { -1 };
+        let mut watched = vec![self.registry.wake_fd(), listener];
         watched.extend(self.clients.iter().map(|client| client.stream.as_raw_fd()));
         let ready = poll(&watched, wait_ns);
         if ready[0] {
@@ -178,11 +189,21 @@ impl Serving {
                 self.registry.heal(|fault| fault.owner == client.number);
             }
         }
-        if ready[1]
-            && let Ok((stream, _)) = self.listener.accept()
-            && sys::is_ours(stream.as_raw_fd())
-            && stream.set_nonblocking(true).is_ok()
-        {
+        if ready[1] {
+            self.accept();
+        }
+    }
+
+    fn accept(&mut self) {
+        let stream = match self.listener.accept() {
+            Ok((stream, _)) => stream,
+            // The connection stays in the queue and would be reported at once, again and again.
+            Err(_) => {
+                self.accept_from_ns = sys::monotonic_ns() + ACCEPT_PAUSE_NS;
+                return;
+            }
+        };
+        if sys::is_ours(stream.as_raw_fd()) && stream.set_nonblocking(true).is_ok() {
             self.next_client += 1;
             self.clients.push(Client { number: self.next_client, stream, received: Vec::new() });
         }
@@ -243,12 +264,14 @@ impl Serving {
         }
     }
 
-    /// Tells a client, if it is still there and takes it.
+    /// Answers a client that is still there. One that does not read its answers is disconnected, which heals
+    /// its faults: what follows the first part of an answer could not be understood.
     fn answer(&mut self, number: u64, answer: &serde_json::Value) {
         let line = format!("{answer}\n");
         if let Some(client) = self.clients.iter_mut().find(|client| client.number == number) {
-            // Who does not read answers loses them; its end of the connection heals all the same.
-            let _ = client.stream.write_all(line.as_bytes());
+            if client.stream.write_all(line.as_bytes()).is_err() {
+                let _ = client.stream.shutdown(Shutdown::Both);
+            }
         }
     }
 }

@@ -62,20 +62,21 @@ pub struct IoVec {
 #[derive(Debug)]
 pub struct Entry {
     pub init: Option<extern "C" fn() -> c_int>,
-    pub start: Option<extern "C" fn(Port, *mut c_char) -> Data>,
-    pub stop: Option<extern "C" fn(Data)>,
-    pub output: Option<extern "C" fn(Data, *mut c_char, usize)>,
-    pub ready_input: Option<extern "C" fn(Data, Event)>,
-    pub ready_output: Option<extern "C" fn(Data, Event)>,
+    pub start: Option<unsafe extern "C" fn(Port, *mut c_char) -> Data>,
+    pub stop: Option<unsafe extern "C" fn(Data)>,
+    pub output: Option<unsafe extern "C" fn(Data, *mut c_char, usize)>,
+    pub ready_input: Option<unsafe extern "C" fn(Data, Event)>,
+    pub ready_output: Option<unsafe extern "C" fn(Data, Event)>,
     pub driver_name: *const c_char,
     pub finish: Option<extern "C" fn()>,
     pub handle: *mut c_void,
-    pub control:
-        Option<extern "C" fn(Data, c_uint, *mut c_char, usize, *mut *mut c_char, usize) -> isize>,
-    pub timeout: Option<extern "C" fn(Data)>,
-    pub outputv: Option<extern "C" fn(Data, *mut IoVec)>,
-    pub ready_async: Option<extern "C" fn(Data, *mut c_void)>,
-    pub flush: Option<extern "C" fn(Data)>,
+    pub control: Option<
+        unsafe extern "C" fn(Data, c_uint, *mut c_char, usize, *mut *mut c_char, usize) -> isize,
+    >,
+    pub timeout: Option<unsafe extern "C" fn(Data)>,
+    pub outputv: Option<unsafe extern "C" fn(Data, *mut IoVec)>,
+    pub ready_async: Option<unsafe extern "C" fn(Data, *mut c_void)>,
+    pub flush: Option<unsafe extern "C" fn(Data)>,
     pub call: *const c_void,
     pub unused_event_callback: *const c_void,
     pub extended_marker: c_int,
@@ -84,7 +85,7 @@ pub struct Entry {
     pub driver_flags: c_int,
     pub handle2: *mut c_void,
     pub process_exit: *const c_void,
-    pub stop_select: Option<extern "C" fn(Event, *mut c_void)>,
+    pub stop_select: Option<unsafe extern "C" fn(Event, *mut c_void)>,
     pub emergency_close: *const c_void,
 }
 

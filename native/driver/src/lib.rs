@@ -83,7 +83,9 @@ extern "C" fn finish() {
     }));
 }
 
-extern "C" fn start(port: Port, _: *mut c_char) -> Data {
+/// # Safety
+/// `port` is a new port of the VM.
+unsafe extern "C" fn start(port: Port, _: *mut c_char) -> Data {
     match &*lock(&LOADED) {
         Some(loaded) => {
             Box::into_raw(Box::new(port::State::new(port, loaded.registry.clone()))).cast()

@@ -130,10 +130,11 @@ impl State {
         let mut written = 0;
         let direct = half.outbound.is_direct();
         if direct && vectors.first().is_some_and(|first| first.iov_len == 0) {
-            vectors[0] = sys::vector(&header);
-            let part = &vectors[..vectors.len().min(IOV_MAX)];
-            written = half.outbound.write_direct(part)?;
-            vectors[0].iov_len = 0;
+            // The VM gets its own vector back on every way out: the header lives in this frame.
+            let own = std::mem::replace(&mut vectors[0], sys::vector(&header));
+            let done = half.outbound.write_direct(&vectors[..vectors.len().min(IOV_MAX)]);
+            vectors[0] = own;
+            written = done?;
             if written == io.size + 4 {
                 let stats = &live.connection.stats;
                 add(if is_tick { &stats.out.ticks_passed } else { &stats.out.frames }, 1);
@@ -309,8 +310,12 @@ impl State {
 }
 
 /// Runs a callback. What goes wrong ends the connection, never the VM.
-fn with(data: Data, work: impl FnOnce(&mut State) -> Result<()>) {
-    // SAFETY: `data` is what `start` returned, and the VM runs one callback of a port at a time.
+///
+/// # Safety
+/// `data` is what `start` returned for a port that `stop` has not ended, and no other callback of the
+/// port runs: the VM's contract for every callback below.
+unsafe fn with(data: Data, work: impl FnOnce(&mut State) -> Result<()>) {
+    // SAFETY: the contract of this function.
     let state = unsafe { &mut *data.cast::<State>() };
     let done = catch_unwind(AssertUnwindSafe(|| work(state)));
     match done {
@@ -320,29 +325,42 @@ fn with(data: Data, work: impl FnOnce(&mut State) -> Result<()>) {
     }
 }
 
-pub extern "C" fn stop(data: Data) {
+/// # Safety
+/// As for `with`; the VM calls it once, and no other callback of the port afterwards.
+pub unsafe extern "C" fn stop(data: Data) {
     // SAFETY: `data` is what `start` returned, and this is the last callback of the port.
     let state = unsafe { Box::from_raw(data.cast::<State>()) };
     let _ = catch_unwind(AssertUnwindSafe(|| state.stop()));
 }
 
-pub extern "C" fn outputv(data: Data, io: *mut IoVec) {
-    // SAFETY: the VM passes what may be read and written during the call.
-    with(data, |state| unsafe { state.send(&mut *io) });
+/// # Safety
+/// As for `with`; `io` may be read and written during the call.
+pub unsafe extern "C" fn outputv(data: Data, io: *mut IoVec) {
+    // SAFETY: the contract of this function.
+    unsafe { with(data, |state| state.send(&mut *io)) };
 }
 
-pub extern "C" fn ready_input(data: Data, event: Event) {
-    with(data, |state| match &state.live {
+/// # Safety
+/// As for `with`.
+pub unsafe extern "C" fn ready_input(data: Data, event: Event) {
+    let work = |state: &mut State| match &state.live {
         Some(live) if event as usize == live.event as usize => state.look(),
         _ => state.receive(),
-    });
+    };
+    // SAFETY: the contract of this function.
+    unsafe { with(data, work) };
 }
 
-pub extern "C" fn ready_output(data: Data, _: Event) {
-    with(data, State::write);
+/// # Safety
+/// As for `with`.
+pub unsafe extern "C" fn ready_output(data: Data, _: Event) {
+    // SAFETY: the contract of this function.
+    unsafe { with(data, State::write) };
 }
 
-pub extern "C" fn control(
+/// # Safety
+/// As for `with`; `argument` has `size` bytes or is null, and `*result` holds `result_size` bytes.
+pub unsafe extern "C" fn control(
     data: Data,
     number: c_uint,
     argument: *mut c_char,
@@ -374,6 +392,8 @@ pub extern "C" fn control(
     answer.len() as isize
 }
 
-pub extern "C" fn stop_select(event: Event, _: *mut std::ffi::c_void) {
+/// # Safety
+/// No port uses the descriptor any longer.
+pub unsafe extern "C" fn stop_select(event: Event, _: *mut std::ffi::c_void) {
     sys::close(event as usize as RawFd);
 }

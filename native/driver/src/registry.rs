@@ -114,10 +114,13 @@ impl Registry {
     pub fn disconnect(&self, connection: &Connection) {
         let mut state = lock(&self.state);
         state.connections.remove(&connection.id);
-        if state.untold.len() < UNTOLD_MAX
-            && let Some(fd) = connection.close()
-        {
+        // Always closed first: the VM reuses the number of the descriptor, and a thread that still has
+        // the connection must not write to what it then belongs to.
+        let Some(fd) = connection.close() else { return };
+        if state.untold.len() < UNTOLD_MAX {
             state.untold.push((connection.peer.clone(), fd));
+        } else {
+            sys::close(fd);
         }
     }
 

@@ -35,6 +35,11 @@ pub fn open(page: &Page, folder: &OsStr) {
     // SAFETY: a path that ends; the descriptor is moved and the first one closed.
     let moved = unsafe {
         let opened = real::open(file.as_ptr().cast(), flags, 0o600);
+        if opened < 0 {
+            // With the reason in errno, which the calls below would replace.
+            break_off(page);
+            return;
+        }
         let moved = libc::fcntl(opened, libc::F_DUPFD_CLOEXEC, DESCRIPTOR_MIN);
         let kept = if moved < 0 { opened } else { moved };
         if kept == moved {
