@@ -1,7 +1,7 @@
 //! A run between its open history and its dead processes: starts everything, goes through the phases.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -215,8 +215,17 @@ impl Session<'_> {
                 ..SpawnRequest::default()
             })
             .map_err(|e| internal(e.to_string()))?;
-        let stream = accept(&listener, Instant::now() + PLANE_TIMEOUT).map_err(internal)?;
-        let plane = PlaneClient::new(stream, self.token).map_err(|e| internal(e.to_string()))?;
+        let log = self.files.path().join("plane.log");
+        let over = || match events.try_recv() {
+            Ok(GuardEvent::Exited { key, exit, .. }) if key == PLANE_KEY => {
+                Some(format!("its process ended ({exit}) before it dialled back"))
+            }
+            Ok(GuardEvent::Lost(_)) => Some("the guard process died".to_owned()),
+            _ => self.stop.is_set().then(|| "the run was asked to stop".to_owned()),
+        };
+        let deadline = Instant::now() + PLANE_TIMEOUT;
+        let plane = PlaneClient::accept(&listener, self.token, deadline, &over)
+            .map_err(|e| internal(format!("{e}; see {}", log.display())))?;
         plane.configure(self.plane_options()).map_err(|e| internal(e.to_string()))?;
         watch_plane(events, self.stop.clone(), Arc::clone(closing));
         Ok(plane)
@@ -275,24 +284,6 @@ impl Session<'_> {
         operations.await_workers(deadline, || cluster.check_clients(), self.stop)?;
         workers.set_up_all()?;
         workers.await_ready()
-    }
-}
-
-fn accept(listener: &TcpListener, deadline: Instant) -> Result<TcpStream, String> {
-    listener.set_nonblocking(true).map_err(|e| e.to_string())?;
-    loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
-                stream.set_nonblocking(false).map_err(|e| e.to_string())?;
-                return Ok(stream);
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e.to_string()),
-        }
-        if Instant::now() > deadline {
-            return Err("it did not dial back; see plane.log in the run's folder".into());
-        }
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

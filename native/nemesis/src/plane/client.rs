@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fuzz_dist_core::clock::monotonic_ns;
 use fuzz_dist_core::fault::{Link, LinkFault};
@@ -13,8 +13,9 @@ use fuzz_dist_core::sync::lock;
 
 use super::protocol::{
     Answer, Applied, Command, FaultId, Hello, Line, LinkObservation, LinkStats, MapperFault,
-    Options, PROTOCOL, PlaneEvent, Request, parse_line, to_line,
+    Options, PlaneEvent, Request, parse_line, to_line,
 };
+use super::reception;
 
 /// How long the plane may take to say hello after it has dialled.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,22 +84,31 @@ impl PlaneClient {
     /// # Errors
     /// When it says no proper hello within 10 s, or has another token.
     pub fn new(stream: TcpStream, token: &str) -> Result<PlaneClient, PlaneError> {
-        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(HELLO_TIMEOUT))?;
-        let mut reader = BufReader::new(stream.try_clone()?);
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let hello: Hello = parse_line("plane", &line).map_err(PlaneError::Handshake)?;
-        if hello.role != "plane" || hello.protocol != PROTOCOL {
-            let (role, protocol) = (hello.role, hello.protocol);
-            return Err(PlaneError::Handshake(format!(
-                "a {role:?} of protocol {protocol} dialled; this is a plane's port, protocol {PROTOCOL}"
-            )));
-        }
-        if hello.token != token {
-            return Err(PlaneError::Handshake("the plane has the token of another run".into()));
-        }
+        let (stream, hello) = reception::greet(stream, token).map_err(PlaneError::Handshake)?;
+        PlaneClient::begin(stream, hello)
+    }
+
+    /// Waits for the plane to dial, up to the deadline. Whoever dials without the token is passed over.
+    /// `over` says why no plane can come any more, if so.
+    ///
+    /// # Errors
+    /// When it does not dial in time, or cannot any more.
+    pub fn accept(
+        listener: &TcpListener,
+        token: &str,
+        deadline: Instant,
+        over: &dyn Fn() -> Option<String>,
+    ) -> Result<PlaneClient, PlaneError> {
+        let (stream, hello) =
+            reception::receive(listener, token, deadline, over).map_err(PlaneError::Handshake)?;
+        PlaneClient::begin(stream, hello)
+    }
+
+    fn begin(stream: TcpStream, hello: Hello) -> Result<PlaneClient, PlaneError> {
         stream.set_read_timeout(None)?;
+        stream.set_nodelay(true)?;
+        let reader = BufReader::new(stream.try_clone()?);
         let shared = Arc::new(Shared::default());
         *lock(&shared.waiting) = Some(HashMap::new());
         let for_reader = Arc::clone(&shared);

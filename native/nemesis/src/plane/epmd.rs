@@ -144,6 +144,14 @@ fn answer(plane: &Plane, viewer: &Viewer, mut stream: TcpStream) -> io::Result<(
     stream.read_exact(&mut request)?;
     match request[0] {
         ALIVE2_REQ => match parse_alive(&request[1..]) {
+            // It would keep the node of that name from coming back.
+            Some(registration) if !plane.family().has_peer(&stream) => {
+                let name = registration.name;
+                eprintln!(
+                    "fuzz_dist plane: a process that is not of the run wanted the name {name}"
+                );
+                stream.write_all(&[ALIVE2_RESP, 1, 0, 0])
+            }
             Some(registration) => keep_alive(plane, registration, stream),
             None => stream.write_all(&[ALIVE2_RESP, 1, 0, 0]),
         },

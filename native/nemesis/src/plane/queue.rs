@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fuzz_dist_core::seed::Stream;
 
@@ -18,6 +19,8 @@ use super::policy::{Draw, Policy};
 const BYTES_MAX: usize = 256 * 1024;
 /// Bytes kept while ticks must be found behind held data, and while bytes are on their way for long.
 const BYTES_MAX_WIDE: usize = 16 * 1024 * 1024;
+/// Bytes kept in all wide queues together; past it a queue keeps no more than any other.
+const BYTES_MAX_TOGETHER: usize = 256 * 1024 * 1024;
 /// Pieces handed to the kernel at once.
 const PIECES_PER_SEND: usize = 64;
 /// A throttled link sends this long a stretch at once, so that short waits do not cost its rate.
@@ -99,6 +102,37 @@ pub enum Choice {
     End(End),
 }
 
+/// Bytes in all queues of this process.
+static TOGETHER: AtomicUsize = AtomicUsize::new(0);
+
+/// How many bytes a queue holds, counted among those of all.
+#[derive(Debug, Default)]
+struct Held(usize);
+
+impl Held {
+    fn add(&mut self, bytes: usize) {
+        self.0 += bytes;
+        TOGETHER.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.0 -= bytes;
+        TOGETHER.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn take(&mut self) -> usize {
+        let bytes = self.0;
+        self.remove(bytes);
+        bytes
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
+
 /// What a send has passed, for the counters.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Passed {
@@ -114,7 +148,7 @@ pub struct Queue {
     items: VecDeque<Item>,
     /// Bytes of the front item that have passed.
     front_sent: usize,
-    bytes: usize,
+    bytes: Held,
     ticks: usize,
     /// Whether the last byte that passed was not the last of its frame.
     mid_frame: bool,
@@ -140,7 +174,7 @@ impl Queue {
             framer,
             items: VecDeque::new(),
             front_sent: 0,
-            bytes: 0,
+            bytes: Held::default(),
             ticks: 0,
             mid_frame: false,
             end: None,
@@ -157,7 +191,7 @@ impl Queue {
 
     /// Bytes in it.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes.0
     }
 
     /// Whether nothing is in it, not even the end of the stream.
@@ -178,7 +212,8 @@ impl Queue {
     /// Whether more may be read from the source under this policy.
     pub fn has_room(&self, policy: &Policy) -> bool {
         let wide = policy.hold_data || policy.delay.is_some() || policy.messages.is_some();
-        self.bytes < if wide { BYTES_MAX_WIDE } else { BYTES_MAX }
+        let may_be_wide = TOGETHER.load(Ordering::Relaxed) < BYTES_MAX_TOGETHER;
+        self.bytes.0 < if wide && may_be_wide { BYTES_MAX_WIDE } else { BYTES_MAX }
     }
 
     /// Whether the stream has no frames that are known.
@@ -207,7 +242,7 @@ impl Queue {
             self.dropping = !ends;
             return;
         }
-        self.bytes += bytes.len();
+        self.bytes.add(bytes.len());
         self.ticks += usize::from(tick);
         self.items.push_back(Item {
             bytes: bytes.to_vec(),
@@ -240,7 +275,7 @@ impl Queue {
         self.ticks = 0;
         self.stalled_since_ns = None;
         self.lag_until_ns = None;
-        std::mem::take(&mut self.bytes)
+        self.bytes.take()
     }
 
     /// Brings what depends on the time up to it, before [`Queue::choose`]: what a hold leaves behind, and
@@ -264,7 +299,7 @@ impl Queue {
             let delay_ns = messages.delay_ns(operation);
             if front.draw.is_under_ppm(messages.drop_ppm(operation)) {
                 let (items, ends) = self.take_front_message();
-                self.bytes -= items.iter().map(|item| item.bytes.len()).sum::<usize>();
+                self.bytes.remove(items.iter().map(|item| item.bytes.len()).sum::<usize>());
                 self.dropping = !ends;
                 sorted.dropped += 1;
             } else if delay_ns == 0 {
@@ -445,7 +480,7 @@ impl Queue {
     /// Notes that the first `sent` bytes of a [`Choice::Send`] have passed.
     pub fn sent(&mut self, first: usize, mut sent: usize, policy: &Policy, now_ns: u64) -> Passed {
         let mut passed = Passed::default();
-        self.bytes -= sent;
+        self.bytes.remove(sent);
         if let Some(rate) = policy.bytes_per_s {
             let cost_ns = (sent as u64).saturating_mul(1_000_000_000) / rate;
             self.next_free_ns = self.next_free_ns.max(now_ns).saturating_add(cost_ns);
@@ -484,7 +519,7 @@ impl Queue {
     /// Drops the tick at the front.
     pub fn drop_tick(&mut self) {
         if let Some(item) = self.items.pop_front() {
-            self.bytes -= item.bytes.len();
+            self.bytes.remove(item.bytes.len());
             self.ticks -= usize::from(item.tick);
         }
     }

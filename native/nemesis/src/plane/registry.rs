@@ -20,6 +20,7 @@ use super::counters::Counters;
 use super::epmd::{Names, Registration, check_short};
 use super::listeners::{Endpoint, Listener, Listeners, Viewer};
 use super::observation;
+use super::peer::Family;
 use super::policy::{Access, Action, Policy, objection};
 use super::protocol::{
     Applied, FaultId, Line, LinkCounts, LinkObservation, LinkStats, MapperFault, Options,
@@ -86,6 +87,7 @@ pub struct Plane {
     listeners: Listeners,
     next_connection: AtomicU64,
     lines: mpsc::Sender<Line>,
+    family: Family,
 }
 
 impl fmt::Debug for Plane {
@@ -105,7 +107,13 @@ impl Plane {
             listeners: Listeners::new()?,
             next_connection: AtomicU64::new(1),
             lines,
+            family: Family::of_parent(),
         })
+    }
+
+    /// The processes of the run.
+    pub fn family(&self) -> Family {
+        self.family
     }
 
     /// The listeners.
