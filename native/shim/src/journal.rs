@@ -18,6 +18,9 @@ use crate::{attach, real};
 /// Above those that a BEAM takes by itself, so that traces and `lsof` stay readable.
 const DESCRIPTOR_MIN: c_int = 900;
 
+/// Bytes of a file in one record.
+const IMAGE_BYTES_MAX: u64 = 4 << 20;
+
 static DESCRIPTOR: AtomicI32 = AtomicI32::new(-1);
 static SAVED: OnceLock<Vec<u8>> = OnceLock::new();
 static SAVED_COUNT: AtomicU64 = AtomicU64::new(0);
@@ -161,7 +164,8 @@ impl Turn {
         name.get(..length).unwrap_or_default()
     }
 
-    /// Appends a record with bytes of the file.
+    /// Appends records with bytes of the file: several for many bytes, so that the node needs no memory
+    /// for all of them at once.
     fn with_image(&self, descriptor: c_int, header: Header, count: u64) {
         if count == 0 {
             return self.append(header, &[]);
@@ -169,23 +173,32 @@ impl Turn {
         if count > BYTES_MAX {
             return break_off(self.page);
         }
-        let mut image = vec![0u8; count as usize];
         let Some(link) = path::link_of(descriptor) else { return };
         let Ok(link) = CStr::from_bytes_until_nul(&link) else { return };
         // It may have been opened for writing only.
-        // SAFETY: a path that ends; at most so many bytes are read; it is closed again.
-        let read = unsafe {
-            let reader = real::open(link.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC, 0);
-            let place: *mut c_void = image.as_mut_ptr().cast();
-            let read = libc::pread(reader, place, image.len(), header.offset as libc::off_t);
-            if reader >= 0 {
-                real::close(reader);
+        // SAFETY: a path that ends.
+        let reader = unsafe { real::open(link.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC, 0) };
+        let mut image = vec![0u8; count.min(IMAGE_BYTES_MAX) as usize];
+        let mut done = 0;
+        while done < count {
+            let length = (count - done).min(IMAGE_BYTES_MAX) as usize;
+            let Some(part) = image.get_mut(..length) else { break };
+            let offset = header.offset + done;
+            // SAFETY: at most so many bytes are written to a place of that length.
+            let read = unsafe {
+                let place: *mut c_void = part.as_mut_ptr().cast();
+                libc::pread(reader, place, length, offset as libc::off_t)
+            };
+            if usize::try_from(read) != Ok(length) {
+                break_off(self.page);
+                break;
             }
-            read
-        };
-        match usize::try_from(read) {
-            Ok(read) if read == image.len() => self.append(header, &[&image]),
-            _ => break_off(self.page),
+            self.append(Header { offset, ..header }, &[part]);
+            done += length as u64;
+        }
+        if reader >= 0 {
+            // SAFETY: it was opened here.
+            unsafe { real::close(reader) };
         }
     }
 

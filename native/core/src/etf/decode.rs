@@ -1,7 +1,7 @@
 //! External term format to values.
 
 use std::io::Read;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::names::{NameCache, with_names};
 use super::{BIG_BYTES_MAX, EtfError, Limits, VERSION, tag};
@@ -9,6 +9,9 @@ use crate::value::Value;
 
 /// No length field makes us reserve room for more elements than this before they are seen.
 const RESERVED_MAX: usize = 4096;
+
+/// One byte on the wire; all of them share their memory.
+static EMPTY_LIST: LazyLock<Value> = LazyLock::new(|| Value::list(Vec::new()));
 
 /// Reads one term that fills `bytes`, with its leading 131.
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<Value, EtfError> {
@@ -166,7 +169,7 @@ impl<'a> Decoder<'a> {
                 let arity = self.count(1)?;
                 Ok(Value::tuple(self.terms(arity, depth, names)?))
             }
-            tag::NIL => Ok(Value::list(Vec::new())),
+            tag::NIL => Ok(EMPTY_LIST.clone()),
             tag::STRING => {
                 let length = self.short()?;
                 let bytes = self.take(length)?;

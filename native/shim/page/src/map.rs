@@ -66,7 +66,13 @@ impl Mapped {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).open(path);
         let file = file.map_err(failed)?;
-        file.set_len(size_of::<Page>() as u64).map_err(failed)?;
+        // Real blocks: a full disk is an error here, and not SIGBUS at the first touch of a hole.
+        // SAFETY: a call on an open descriptor.
+        let refused =
+            unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size_of::<Page>() as libc::off_t) };
+        if refused != 0 {
+            return Err(failed(io::Error::from_raw_os_error(refused)));
+        }
         let page = map(&file).map_err(failed)?;
         if !page.root.write([root.as_os_str().as_bytes()]) {
             return Err(PageError::LongRoot(root.to_owned()));

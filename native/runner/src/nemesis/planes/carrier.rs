@@ -17,13 +17,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::clock;
 use fuzz_dist_core::fault::{Availability, CarrierFault, FaultKind, Link, Plane};
+use fuzz_dist_core::random;
 use fuzz_dist_core::spec::{Naming, Spec};
 use fuzz_dist_core::sync::lock;
 use fuzz_dist_schedule::draw;
@@ -119,7 +120,10 @@ fn prepare(start: &mut NodeStart<'_>) -> Result<(), RunError> {
 
 /// The abstract name at which the driver of the node with this folder listens. The folder may be too long for it.
 fn socket_name(folder: &Path) -> String {
+    // A name that nobody can guess, and take, before the node does.
+    static KEY: LazyLock<u64> = LazyLock::new(random::number);
     let mut hasher = DefaultHasher::new();
+    KEY.hash(&mut hasher);
     absolute(folder).hash(&mut hasher);
     let node = folder.file_name().unwrap_or_default().display().to_string();
     format!("fuzz_dist-carrier-{:016x}-{node}", hasher.finish())
