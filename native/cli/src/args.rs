@@ -270,9 +270,12 @@ pub struct BoundariesArgs {
     /// How long a live node is traced.
     #[arg(long, value_name = "SECONDS", value_parser = traced, default_value = "5", allow_negative_numbers = true)]
     pub trace: f64,
-    /// The cookie of a live node; that of ~/.erlang.cookie by default.
-    #[arg(long, value_name = "COOKIE")]
+    /// The cookie of a live node. Other users of the machine can read it here: rather name its file.
+    #[arg(long, value_name = "COOKIE", conflicts_with = "cookie_file")]
     pub cookie: Option<String>,
+    /// A file with the cookie of a live node; ~/.erlang.cookie by default.
+    #[arg(long, value_name = "FILE")]
+    pub cookie_file: Option<PathBuf>,
     /// The port of the EPMD that knows a live node; ERL_EPMD_PORT or 4369 by default.
     #[arg(long, value_name = "PORT", value_parser = whole::<u16>, allow_negative_numbers = true)]
     pub epmd_port: Option<u16>,

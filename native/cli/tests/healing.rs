@@ -14,9 +14,10 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
-use common::live::{CLEAN_MAX, Cast, Live, Play, Stage, code};
+use common::live::{CLEAN_MAX, Cast, Live, PATIENCE, Play, Stage, code};
 use nix::sys::signal::Signal;
 
 /// Answers at once. Its setup leaves programs behind that try to get away: an orphan in a session of its own,
@@ -53,7 +54,7 @@ rate = 100.0
 op_timeout_ms = 2000
 warm_up_s = 0.0
 recovery_s = 5.0
-checkers = [{ name = "stats" }]
+checkers = [{ name = "stats" }, { name = "log-file-pattern", options = { pattern = "never written" } }]
 
 [workload]
 generator = { f = "write", value = { unique = 0 } }
@@ -184,10 +185,14 @@ fn the_end_of_the_life_line() {
     assert_interrupted(&live, code, &said, "whoever started the run is gone");
 }
 
-/// An analysis that never ends: its output waits for somebody who reads it.
+/// An analysis that takes longer than anybody waits: a checker reads a log of a terabyte (a hole).
 fn let_analysis_hang(live: &Live) {
-    nix::unistd::mkfifo(&live.run_dir().join("history.edn"), nix::sys::stat::Mode::S_IRWXU)
-        .unwrap();
+    let log = fs::File::create(endless_log(live)).unwrap();
+    log.set_len(1 << 40).unwrap();
+}
+
+fn endless_log(live: &Live) -> std::path::PathBuf {
+    live.run_dir().join("nodes/n1/log/endless.log")
 }
 
 #[test]
@@ -198,7 +203,7 @@ fn the_end_of_the_life_line_and_a_long_analysis() {
     });
     assert_eq!(code, Ok(2), "{said}");
     assert!(said.contains("interrupted: whoever started the run is gone"), "{said}");
-    fs::remove_file(live.run_dir().join("history.edn")).unwrap();
+    fs::remove_file(endless_log(&live)).unwrap();
     live.assert_analysable();
 }
 
@@ -211,7 +216,7 @@ fn ctrl_c_twice() {
         live.kill(live.core_pid(), Signal::SIGINT);
     });
     assert_eq!(code, Ok(2), "{said}");
-    fs::remove_file(live.run_dir().join("history.edn")).unwrap();
+    fs::remove_file(endless_log(&live)).unwrap();
     live.assert_analysable();
 }
 
@@ -235,4 +240,56 @@ fn kill_9_of_the_guard() {
     let act = |live: &mut Live, cast: &Cast| live.kill(cast.guard.pid, Signal::SIGKILL);
     let (live, code, said) = leave("kill -9 of the guard", act);
     assert_broken(&live, code, &said, "guard");
+}
+
+/// As the OOM killer and cancelled jobs of CI do it: the kernel ends what the guard had started, and the
+/// plane what had detached itself from that.
+#[test]
+fn kill_9_of_core_and_guard_in_one_instant() {
+    let (live, code, _) = leave("kill -9 of core and guard", |live, cast| {
+        let hidden = programs_without_environment(cast);
+        assert!(!hidden.is_empty());
+        live.kill(live.core_pid(), Signal::SIGKILL);
+        live.kill(cast.guard.pid, Signal::SIGKILL);
+        if !Path::new(CGROUPS).exists() {
+            // Without control groups nobody finds these: see the README.
+            hidden.into_iter().for_each(|pid| live.kill(pid, Signal::SIGKILL));
+        }
+    });
+    assert_eq!(code, Err(Some(Signal::SIGKILL as i32)));
+    live.assert_analysable();
+}
+
+/// There if cgroups v2 are mounted, in one of the two usual places.
+const CGROUPS: &str = "/sys/fs/cgroup/unified/cgroup.procs";
+
+fn programs_without_environment(cast: &Cast) -> Vec<i32> {
+    let is_empty = |pid: &i32| fs::read(format!("/proc/{pid}/environ")).is_ok_and(|e| e.is_empty());
+    cast.pids().filter(is_empty).collect()
+}
+
+/// Stock nodes, whose VMs hold no connection to anybody while they boot.
+#[test]
+fn kill_9_of_core_and_guard_while_nodes_boot() {
+    for after_ms in [0, 100, 300, 700, 1500] {
+        let stage = Stage::bare("boot");
+        let spec = "name = \"boot\"\nnodes = 3\nplacement = \"client\"\ntime_limit_s = 60\n\
+                    [cluster]\nready_timeout_ms = 60000\n[client]\nmodule = \"lists\"\n\
+                    [workload]\nname = \"set\"\n[nemesis]\npackages = \"none\"\n";
+        fs::write(stage.path("spec.toml"), spec).unwrap();
+        let live = stage.run();
+        common::live::wait_until("the guard", PATIENCE, || live.child_playing("guard").is_some());
+        std::thread::sleep(std::time::Duration::from_millis(after_ms));
+        let Some(guard) = live.child_playing("guard") else {
+            panic!("the run has ended before anything was killed: {}", live.said());
+        };
+        let all = live.descendants();
+        let began = Instant::now();
+        live.kill(live.core_pid(), Signal::SIGKILL);
+        live.kill(guard.pid, Signal::SIGKILL);
+        common::live::wait_until("nothing is left", CLEAN_MAX, || {
+            all.iter().all(|process| !process.is_alive()) && live.carrying().is_empty()
+        });
+        println!("{after_ms} ms after the guard: nothing left after {:?}", began.elapsed());
+    }
 }

@@ -61,7 +61,7 @@ fn source(args: &BoundariesArgs) -> Result<Mined, CliError> {
 fn node(args: &BoundariesArgs) -> Result<Mined, CliError> {
     let cookie = match &args.cookie {
         Some(cookie) => cookie.clone(),
-        None => home_cookie()?,
+        None => cookie_in(args.cookie_file.as_deref())?,
     };
     let epmd_port = match args.epmd_port {
         Some(port) => port,
@@ -77,11 +77,12 @@ fn node(args: &BoundariesArgs) -> Result<Mined, CliError> {
     Ok(mine_node(&node, Duration::from_secs_f64(args.trace))?)
 }
 
-fn home_cookie() -> Result<String, CliError> {
-    let file = Path::new(&std::env::var("HOME").unwrap_or_default()).join(".erlang.cookie");
+fn cookie_in(given: Option<&Path>) -> Result<String, CliError> {
+    let home = || Path::new(&std::env::var("HOME").unwrap_or_default()).join(".erlang.cookie");
+    let file = given.map_or_else(home, Path::to_owned);
     let cookie = std::fs::read_to_string(&file).map_err(|error| {
         CliError::Input(format!(
-            "no --cookie, and {}: {error}; give the node's cookie",
+            "the node's cookie: {}: {error}; name the file with --cookie-file",
             file.display()
         ))
     })?;

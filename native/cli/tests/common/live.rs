@@ -310,6 +310,23 @@ impl Live {
         });
     }
 
+    /// All processes below the core.
+    pub fn descendants(&self) -> Vec<Identity> {
+        ProcessTable::read().unwrap().descendants(&[self.core_pid()])
+    }
+
+    /// Processes with the run in their environment, whoever their parent is.
+    pub fn carrying(&self) -> Vec<Identity> {
+        ProcessTable::read().unwrap().with_environment(RUN_VARIABLE, &self.id)
+    }
+
+    /// The process of ours that plays this part.
+    pub fn child_playing(&self, role: &str) -> Option<Identity> {
+        self.descendants().into_iter().find(|process| {
+            words(process.pid).get(1..) == Some(&[role.to_owned(), String::new()][..])
+        })
+    }
+
     /// Everybody who takes part now.
     pub fn cast(&self) -> Cast {
         self.cast_if_whole().expect("no guard, or no plane")

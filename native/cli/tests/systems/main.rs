@@ -23,6 +23,7 @@ mod membership;
 mod mnesia;
 mod net;
 mod observation;
+mod private;
 mod probe;
 mod processes;
 mod reactions;
