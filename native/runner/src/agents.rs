@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use fuzz_dist_core::sync::lock;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use fuzz_dist_core::{Sym, Value};
 
@@ -308,7 +308,15 @@ async fn read_loop(
     link: &Arc<Link>,
     shared: &Shared,
 ) -> Result<(), message::FrameError> {
-    while let Some(Ok(message)) = stream.next().await {
+    while let Some(message) = stream.next().await {
+        let message = match message {
+            Ok(message) => message,
+            // A connection that just ends is told by its end; one of too much is thrown out.
+            Err(error @ tungstenite::Error::Capacity(_)) => {
+                return Err(message::FrameError::TooLarge(error.to_string()));
+            }
+            Err(_) => return Ok(()),
+        };
         match message {
             Message::Binary(bytes) => {
                 for term in decode_frame(&bytes)? {

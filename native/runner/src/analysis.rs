@@ -129,6 +129,8 @@ fn notes(history: &History, interrupted: bool) -> Vec<String> {
         let kinds: Vec<String> = kinds.into_iter().collect();
         notes.push(format!("{} faults were left out: {}", left_out.len(), kinds.join("; ")));
     }
+    notes.extend(thrown_out(history));
+    notes.extend(unbounded(history));
     if !interrupted {
         // A run that is broken off ends its nodes.
         notes.extend(crashes::notes(history));
@@ -140,6 +142,37 @@ fn notes(history: &History, interrupted: bool) -> Vec<String> {
                   until then";
     notes.push(killed.to_owned());
     notes
+}
+
+/// Agents whose connection the core has closed; every operation that was under way there is `info`.
+fn thrown_out(history: &History) -> Vec<String> {
+    let mut by_node: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
+    for op in observer_ops(history, "agent-broken") {
+        let node = op.node.as_ref().map_or("a node", |node| node.as_str());
+        let reason = op.value.get("reason").and_then(|reason| reason.as_text()).unwrap_or_default();
+        by_node.entry(node).or_insert((0, reason)).0 += 1;
+    }
+    let told = by_node.into_iter().map(|(node, (times, reason))| {
+        format!("the connection to an agent in {node} was closed {times} times: {reason}")
+    });
+    told.collect()
+}
+
+/// Operations whose result was left out: it nests too deep, or is too large.
+fn unbounded(history: &History) -> Option<String> {
+    let excess = |op: &&Op| {
+        let kind = op.error.items().and_then(|items| items.first()?.as_text());
+        op.is_client() && kind.is_some_and(|kind| matches!(kind, "too_deep" | "too_large"))
+    };
+    let ops: Vec<&Op> = history.ops().iter().filter(excess).collect();
+    let first = ops.first()?;
+    Some(format!(
+        "{} operations are info since their result nests too deep or is too large ({} was the first: {}); \
+         return less from `invoke`",
+        ops.len(),
+        first.f,
+        first.error
+    ))
 }
 
 /// Faults that the run did without, since they could not be had.

@@ -273,7 +273,11 @@ impl Operations {
                     offsets.learn(node, stamp);
                 }
                 for done in batch.all {
-                    self.completed(generator, done, now_ns);
+                    let thread = (done.id % self.threads.len() as u64) as u32;
+                    // Only the worker that was asked may answer.
+                    if self.slots.is_of(thread, &link) {
+                        self.completed(generator, done, now_ns);
+                    }
                 }
             }
             WorkerEvent::Up(link) => self.slots.initialise(&link),

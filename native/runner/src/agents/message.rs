@@ -105,6 +105,9 @@ pub enum FrameError {
     /// Not the external term format, or past the limits.
     #[error("a frame that is no Erlang term: {0}")]
     Etf(#[from] etf::EtfError),
+    /// More than is read at once.
+    #[error("a message that is too large: {0}")]
+    TooLarge(String),
     /// A term that the protocol does not know.
     #[error("a message that the protocol (doc/protocol.md) does not know: {0}")]
     Unknown(String),

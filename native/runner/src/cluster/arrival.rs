@@ -25,6 +25,9 @@ const OWN_PATIENCE: Duration = Duration::from_secs(1);
 const VISIT_TIMEOUT: Duration = Duration::from_secs(2);
 const VISIT_AGAIN: Duration = Duration::from_millis(100);
 
+/// A gap between two looks, which are milliseconds apart, that means that this process stood still.
+const STALL_MIN: Duration = Duration::from_secs(8);
+
 /// How long the guard may take to tell how a process that is gone has ended.
 const EXIT_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,6 +39,8 @@ struct Progress {
     helped: bool,
     next_visit: Option<Instant>,
     problem: Option<BootstrapError>,
+    /// How long this process itself stood still, if it did.
+    stalled: Option<Duration>,
 }
 
 impl Inner {
@@ -51,7 +56,13 @@ impl Inner {
             return Err(internal(&format!("{} was not started", place.short)));
         };
         let mut progress = Progress::default();
+        let mut looked = Instant::now();
         loop {
+            let since = looked.elapsed();
+            looked = Instant::now();
+            if since > STALL_MIN {
+                progress.stalled = Some(since);
+            }
             let current = self.vm(&place.short).map(|vm| vm.generation);
             if over() || self.is_closing() || current != Some(vm.generation) {
                 return Ok(());
@@ -59,7 +70,7 @@ impl Inner {
             if self.has_arrived(place)? {
                 return Ok(());
             }
-            self.check_alive(place)?;
+            self.check_lives(place, progress.stalled)?;
             if Instant::now() >= deadline {
                 return Err(self.late(place, &progress));
             }
@@ -151,6 +162,10 @@ impl Inner {
 
     /// An error if the process of the VM has ended.
     pub(super) fn check_alive(&self, place: &Place) -> Result<(), RunError> {
+        self.check_lives(place, None)
+    }
+
+    fn check_lives(&self, place: &Place, stalled: Option<Duration>) -> Result<(), RunError> {
         let Some(vm) = self.vm(&place.short) else { return Ok(()) };
         if vm.process.is_alive() {
             return Ok(());
@@ -158,10 +173,19 @@ impl Inner {
         let lived_s = vm.started.elapsed().as_secs_f64();
         let how = self.exit_of(vm.process);
         let output = Output::read(&place.output(), vm.output_start);
-        let otherwise = if how == "exit status 0" {
-            "the command does not stay in the foreground, or ends by itself"
-        } else {
-            "see its output"
+        let stood_still = stalled.map(|stalled| {
+            format!(
+                "fuzz_dist itself stood still for {:.0} s (stopped, or on a machine that slept), and nodes \
+                 end when it does not answer",
+                stalled.as_secs_f64()
+            )
+        });
+        let otherwise = match &stood_still {
+            Some(text) => text.as_str(),
+            None if how == "exit status 0" => {
+                "the command does not stay in the foreground, or ends by itself"
+            }
+            None => "see its output",
         };
         Err(RunError::Input(format!(
             "{} ended {lived_s:.1} s after its start ({how}), before it was ready.{}",

@@ -127,6 +127,13 @@ impl Slots {
         &mut self.slots[thread as usize % count]
     }
 
+    /// Whether this is the connection that performs the operations of a thread.
+    pub(super) fn is_of(&self, thread: u32, link: &Arc<Link>) -> bool {
+        let slot = self.slots.get(thread as usize % self.slots.len());
+        let current = slot.and_then(|slot| slot.link.as_ref());
+        current.is_some_and(|current| Arc::ptr_eq(current, link))
+    }
+
     /// The threads of the worker of that name.
     pub(super) fn threads_of(&self, name: &str, thread_count: usize) -> Vec<u32> {
         let count = self.slots.len();
