@@ -24,6 +24,7 @@ pub mod lock;
 pub mod log_file_pattern;
 pub mod long_fork;
 pub mod monotonic;
+mod naming;
 mod numbering;
 mod options;
 pub mod pn_counter;
@@ -58,7 +59,7 @@ pub trait Checker: Send + Sync {
     /// Decides it for a history, within the budget, and says how long that took.
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
         let meter = budget.start();
-        let result = self.decide(history, &meter);
+        let result = naming::as_read(self.decide(history, &meter), history);
         CheckResult { elapsed_ms: meter.elapsed_ms(), ..result }
     }
 }
@@ -167,7 +168,9 @@ pub fn catalogue() -> &'static [CheckerInfo] {
 
 /// How many threads a checker uses.
 pub(crate) fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    // It reads several files to find out.
+    static COUNT: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 /// A value written in an option: numbers, words, lists. Text that reads as a number is one, since

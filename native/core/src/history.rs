@@ -73,6 +73,7 @@ pub struct History {
     ops: Vec<Op>,
     pairs: Vec<u32>,
     without_real_time: bool,
+    has_added_invocations: bool,
 }
 
 impl History {
@@ -91,7 +92,7 @@ impl History {
         for (position, op) in ops.iter_mut().enumerate() {
             op.index = position as u64;
         }
-        Ok(History { ops, pairs, without_real_time: false })
+        Ok(History { ops, pairs, without_real_time: false, has_added_invocations: false })
     }
 
     /// The same history, of which only the order within each process was recorded: that one operation
@@ -104,6 +105,29 @@ impl History {
     /// only know sessions.
     pub fn has_real_time(&self) -> bool {
         !self.without_real_time
+    }
+
+    /// The same history, of which only the completions of clients were recorded: every invocation was added.
+    pub fn with_added_invocations(self) -> History {
+        History { has_added_invocations: true, ..self }
+    }
+
+    /// Whether the invocations of clients are not among the records that were read.
+    pub fn has_added_invocations(&self) -> bool {
+        self.has_added_invocations
+    }
+
+    /// By position, the number of the record as it was read: of an added invocation, that of its completion.
+    /// Nothing if all records were read.
+    pub fn read_numbers(&self) -> Option<Vec<u64>> {
+        let is_added = |op: &Op| op.is_client() && op.op_type == OpType::Invoke;
+        self.has_added_invocations.then(|| {
+            let mut next = 0..;
+            let read = |op: &Op| if is_added(op) { None } else { next.next() };
+            let own: Vec<Option<u64>> = self.ops.iter().map(read).collect();
+            let of = |position: usize| own[position].or_else(|| own[self.pair(position)?]);
+            (0..own.len()).map(|position| of(position).unwrap_or_default()).collect()
+        })
     }
 
     /// All records, in order.

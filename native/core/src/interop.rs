@@ -224,6 +224,8 @@ struct Records {
     without_process_count: usize,
     /// Whether the order of different processes means nothing.
     without_real_time: bool,
+    /// Whether every invocation of a client was added.
+    has_added_invocations: bool,
 }
 
 impl Records {
@@ -362,6 +364,10 @@ fn finish(name: &str, mut records: Records, format: Format) -> Result<Loaded, Lo
         }
     };
     let history = if records.without_real_time { history.without_real_time() } else { history };
+    let history = match records.has_added_invocations {
+        true => history.with_added_invocations(),
+        false => history,
+    };
     Ok(Loaded { history, format, notices: records.notices })
 }
 

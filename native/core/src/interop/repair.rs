@@ -98,6 +98,7 @@ pub(super) fn mend(name: &str, records: &mut Records) -> bool {
     if clients.all(|op| op.op_type != OpType::Invoke) {
         let (ops, sources) = with_invocations(std::mem::take(&mut records.ops));
         records.ops = ops;
+        records.has_added_invocations = true;
         let places = &records.places;
         records.places = sources.iter().filter_map(|&at| places.get(at).copied()).collect();
         records.notices.push(format!(

@@ -24,9 +24,19 @@ const MODEL_OPTIONS: [&str; 4] = ["model", "consistency-model", "consistency-mod
 /// The object.
 pub fn of(checked: &Checked<'_>) -> Json {
     let result = checked.result;
-    let mut object = of_result(result);
     let positions: &[u64] = result.anomalies.first().map_or(&[], |anomaly| &anomaly.ops);
-    let (evidence, omitted) = evidence(checked.history, positions);
+    let (mut evidence, omitted) = evidence(checked.history, positions);
+    let numbers = checked.history.read_numbers();
+    if numbers.is_some() {
+        evidence.retain(|record| record["type"] != "invoke");
+    }
+    let mut object = match &numbers {
+        Some(numbers) => {
+            evidence.iter_mut().for_each(|record| as_read(record, numbers));
+            of_result(&result_as_read(result.clone(), numbers))
+        }
+        None => of_result(result),
+    };
     let models = models(checked.specs);
     let drawings: Vec<String> =
         checked.drawings.iter().map(|path| path.display().to_string()).collect();
@@ -50,6 +60,36 @@ pub fn of(checked: &Checked<'_>) -> Json {
         object.extend(further);
     }
     Json::Object(object)
+}
+
+/// Gives a record the number that it was read by.
+fn as_read(record: &mut Json, numbers: &[u64]) {
+    let position = record["index"].as_u64().and_then(|at| usize::try_from(at).ok());
+    if let Some(number) = position.and_then(|position| numbers.get(position)) {
+        record["index"] = json!(number);
+    }
+}
+
+/// Names records by the numbers that they were read by: an added invocation by that of its completion.
+fn result_as_read(mut result: CheckResult, numbers: &[u64]) -> CheckResult {
+    let read = |at: &mut u64| {
+        let number = usize::try_from(*at).ok().and_then(|position| numbers.get(position));
+        *at = number.copied().unwrap_or(*at);
+    };
+    for anomaly in &mut result.anomalies {
+        for positions in [&mut anomaly.ops, &mut anomaly.longest_order] {
+            positions.iter_mut().for_each(read);
+            let mut seen = BTreeSet::new();
+            positions.retain(|number| seen.insert(*number));
+        }
+        for edge in &mut anomaly.edges {
+            read(&mut edge.from);
+            read(&mut edge.to);
+        }
+    }
+    let parts = std::mem::take(&mut result.parts).into_iter();
+    result.parts = parts.map(|part| result_as_read(part, numbers)).collect();
+    result
 }
 
 /// A result or a part of one; what may be absent in files always stands here.
