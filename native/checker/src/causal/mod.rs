@@ -17,8 +17,8 @@
 //!
 //! Parts: [`shapes`] and [`txns`] (what the history says), [`reads`] (which write each read saw),
 //! [`happens_before`] and [`levels`] and [`sessions`] (what is implied: [`inferred`]), [`graph`] (cycles),
-//! [`evidence`] (in words), [`registers`] (from all that to a verdict). Not here: `:link` and `:position` of
-//! Jepsen's causal register (its `:read-init`, `:read` and `:write` are read as registers, with `initial=0`).
+//! [`evidence`] (in words), [`registers`] (from all that to a verdict). A history with `:read-init` is of
+//! Jepsen's causal register, and judged as Jepsen does ([`register`]) unless a level or guarantees are given.
 
 pub mod crdt;
 pub mod evidence;
@@ -28,6 +28,7 @@ pub mod inferred;
 pub mod levels;
 pub mod pool;
 pub mod reads;
+pub mod register;
 pub mod registers;
 pub mod sessions;
 pub mod shapes;
@@ -52,12 +53,15 @@ pub const INFO: CheckerInfo = CheckerInfo {
     about: "Weak isolation of transactions on registers, [[:w k v] [:r k v]], or single reads and writes of \
             [key value]: Causal Consistency, Read Atomic or Read Committed, and session guarantees, exactly, \
             with the shortest chain of operations against them. Each value is written to a key once. With \
-            the option crdt, causal order and convergence of a replicated data type instead.",
+            the option crdt, causal order and convergence of a replicated data type instead. A history \
+            with :read-init is of Jepsen's causal register: without a level or guarantees, each operation \
+            has to follow the one before it on its key, by :link and by value.",
     options: &[
         OptionInfo {
             name: "level",
             default: "causal",
-            about: "causal, read-atomic, read-committed, or none; none is the default if session is given",
+            about: "causal, read-atomic, read-committed, or none; none is the default if session is given, \
+                    and the default of a history with :read-init is Jepsen's causal register",
         },
         OptionInfo {
             name: "session",
@@ -65,7 +69,11 @@ pub const INFO: CheckerInfo = CheckerInfo {
             about: "session guarantees that have to hold, separated by commas: read-your-writes, \
                     monotonic-reads, monotonic-writes, writes-follow-reads, or all",
         },
-        OptionInfo { name: "initial", default: "nil", about: "what a key holds that nobody wrote" },
+        OptionInfo {
+            name: "initial",
+            default: "nil",
+            about: "what a key holds that nobody wrote; 0 in a history with :read-init",
+        },
         OptionInfo {
             name: "crdt",
             default: "none",
@@ -78,10 +86,19 @@ pub const INFO: CheckerInfo = CheckerInfo {
 /// The checker.
 #[derive(Debug)]
 pub enum Causal {
-    /// Of registers.
-    Registers(Question),
+    /// Of registers; and what was left to the kind of history.
+    Registers(Question, Open),
     /// Of a replicated data type.
     Crdt(Crdt),
+}
+
+/// What was not asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Open {
+    /// Neither a level nor guarantees.
+    property: bool,
+    /// No initial value.
+    initial: bool,
 }
 
 /// Builds it.
@@ -100,7 +117,10 @@ pub fn build(options: &Options) -> Result<Causal, OptionError> {
         }
         return Ok(Causal::Crdt(crdt));
     }
-    Ok(Causal::Registers(Question { level, guarantees, rules: Rules { initial, max_wins: false } }))
+    let question = Question { level, guarantees, rules: Rules { initial, max_wins: false } };
+    let property = reader.raw("level").is_none() && guarantees == Guarantees::NONE;
+    let open = Open { property, initial: reader.raw("initial").is_none() };
+    Ok(Causal::Registers(question, open))
 }
 
 fn guarantees(reader: &OptionReader) -> Result<Guarantees, OptionError> {
@@ -138,7 +158,15 @@ impl Checker for Causal {
 
     fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
         match self {
-            Causal::Registers(question) => {
+            Causal::Registers(_, open) if open.property && register::applies(history) => {
+                or_unknown(INFO.name, register::check(history, meter))
+            }
+            Causal::Registers(question, open) if open.initial && register::applies(history) => {
+                let rules = Rules { initial: Value::Int(0), ..question.rules.clone() };
+                let question = Question { rules, ..question.clone() };
+                or_unknown(INFO.name, registers::check(&question, history, meter))
+            }
+            Causal::Registers(question, _) => {
                 or_unknown(INFO.name, registers::check(question, history, meter))
             }
             Causal::Crdt(crdt) => crdt.check(history, meter),
