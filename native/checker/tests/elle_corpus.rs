@@ -129,6 +129,11 @@ fn recorded_verdicts_of_elle_are_ours() {
             _ if model.contains("serializable") => json!({"consistency-model": "serializable"}),
             _ => json!({}),
         };
+        let mut given = given;
+        if checker == "rw-register" {
+            // Elle says nothing of values that nobody wrote.
+            given["garbage-reads"] = json!("allow");
+        }
         let start = std::time::Instant::now();
         let result = check(checker, given, &history);
         println!("{} {:?} {file} {}", result.verdict, start.elapsed(), result.reason);

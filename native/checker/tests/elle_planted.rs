@@ -73,6 +73,13 @@ fn expect(checker: &str, name: &str, options: Json, text: &str, not: &[&str]) {
         assert_eq!(verdict(model), Verdict::Invalid, "{name} and {model}");
     }
     for model in holds(name) {
+        // Of registers, the levels are those of the checker causal; Adya's own goes by its other name.
+        let model = match (*model, checker) {
+            ("read-committed", "rw-register") => "PL-2",
+            // It read one write of a transaction and missed another.
+            ("read-atomic", "rw-register") if name == "G-single-item" => continue,
+            (model, _) => model,
+        };
         assert_eq!(verdict(model), Verdict::Valid, "{name} and {model}");
     }
     let mut by_name = options.clone();

@@ -413,7 +413,7 @@ impl Search<'_> {
 /// A closed walk of states with memory as one of vertices that meets none of them twice, with no two
 /// anti-dependencies adjacent. Where a vertex is met a second time, the walk in between, which begins
 /// behind an anti-dependency and ends without one, is itself closed and of the kind.
-fn simple(mut hops: Vec<Hop>) -> Vec<Hop> {
+pub(crate) fn simple(mut hops: Vec<Hop>) -> Vec<Hop> {
     loop {
         let mut places: rustc_hash::FxHashMap<u32, usize> = Default::default();
         let again = hops.iter().enumerate().find_map(|(place, hop)| {

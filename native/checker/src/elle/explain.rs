@@ -28,10 +28,24 @@ pub(crate) fn kind_name(kind: u32) -> &'static str {
     }
 }
 
+/// Why a step is one, with names for its transactions, if there is more to say than usual.
+pub type Why<'a> = &'a dyn Fn(&Step, (&str, &str)) -> Option<String>;
+
 /// The evidence of a cycle.
 pub fn anomaly(txns: &Txns, dialect: Dialect, name: &str, cycle: &Cycle) -> Anomaly {
+    anomaly_with(txns, dialect, name, cycle, &|_, _| None)
+}
+
+/// The evidence of a cycle some of whose steps have reasons of their own.
+pub fn anomaly_with(txns: &Txns, dialect: Dialect, name: &str, cycle: &Cycle, why: Why) -> Anomaly {
     let steps = &cycle.steps;
-    let reasons = reasons(txns, dialect, steps);
+    let mut reasons = reasons(txns, dialect, steps);
+    for (place, step) in steps.iter().enumerate().take(REASONS_MAX) {
+        let names = (self::name(place, steps.len()), self::name(place + 1, steps.len()));
+        if let Some(reason) = why(step, (&names.0, &names.1)) {
+            reasons[place] = reason;
+        }
+    }
     let about: Vec<u32> = steps.iter().map(|step| step.from).collect();
     let edges = steps.iter().zip(&reasons).map(|(step, why)| Edge {
         from: txns.record(step.from),

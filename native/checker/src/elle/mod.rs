@@ -5,7 +5,8 @@
 //! arrays), [`list_order`] and [`versions`] (what came after what on one key), [`list_append`] and
 //! [`rw_register`] (dependencies, and anomalies without a cycle), [`orders`] (of processes and time),
 //! [`graph`], [`cycles`] (which classes of cycles there are: exact), [`models`] (what that rules out),
-//! [`explain`] (in words).
+//! [`implied`] (the order of writes that follows if the model holds), [`levels`] (models that the checker
+//! `causal` knows exactly), [`explain`] (in words).
 //!
 //! A pass is no proof: an anomaly that left no trace in what was read cannot be found. A fail is one: each
 //! anomaly comes with the transactions that show it.
@@ -14,6 +15,8 @@ pub mod cycles;
 pub(crate) mod explain;
 pub(crate) mod findings;
 pub mod graph;
+pub mod implied;
+mod levels;
 mod list_append;
 pub mod list_order;
 pub mod models;
@@ -33,12 +36,14 @@ use rustc_hash::FxHashMap;
 use crate::budget::{Exhausted, Meter};
 use crate::elle::findings::Findings;
 use crate::elle::graph::{Edges, Graph};
+use crate::elle::implied::Requirement;
+use crate::elle::levels::Weak;
 use crate::elle::list_order::Lookup;
 use crate::elle::models::{Lattice, Names};
 use crate::elle::orders::Order;
 use crate::elle::txns::{Dialect, NotTxns, Txns};
 use crate::elle::versions::Assumptions;
-use crate::options::{OptionError, OptionInfo, OptionReader, did_you_mean};
+use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, or_unknown};
 
 const CONSISTENCY_MODEL: OptionInfo = OptionInfo {
@@ -76,10 +81,12 @@ pub const LIST_APPEND: CheckerInfo = CheckerInfo {
 pub const RW_REGISTER: CheckerInfo = CheckerInfo {
     name: "rw-register",
     about: "Isolation of transactions that write and read registers, [[:w k v] [:r k v]], as Elle finds it. \
-            Each value is written to a key once, so a read names its write; the order of writes is only \
-            known from the initial nil and from what may be assumed by the options. Finds what list-append \
-            finds as far as the order is known, and cyclic-versions where the assumptions contradict the \
-            history.",
+            Each value is written to a key once, so a read names its write. The order of writes follows from \
+            the initial value, from what the options assume, and from the model itself: what would break it \
+            is impossible, so its opposite holds (implied-cycle where that contradicts itself). Finds what \
+            list-append finds as far as the order is known, garbage-read (a value that nobody wrote), and \
+            cyclic-versions where assumptions contradict the history. read-committed, read-atomic and \
+            causal-cerone mean the levels of the checker causal, with sessions.",
     options: &[
         CONSISTENCY_MODEL,
         CONSISTENCY_MODELS,
@@ -100,6 +107,12 @@ pub const RW_REGISTER: CheckerInfo = CheckerInfo {
             about: "assume that a transaction that reads a key and then writes it overwrites what it read",
         },
         OptionInfo {
+            name: "garbage-reads",
+            default: "forbid",
+            about: "forbid, or allow as Elle does: reads of values that nobody wrote",
+        },
+        OptionInfo { name: "initial", default: "nil", about: "what a key holds that nobody wrote" },
+        OptionInfo {
             name: "transaction-order",
             default: "none",
             about: "the order of transactions as the database gave it: a map from the index of a completion \
@@ -119,6 +132,12 @@ pub struct Elle {
     models: Vec<&'static str>,
     order: Order,
     assumptions: Assumptions,
+    /// What the models imply of the order of writes.
+    requirements: Vec<Requirement>,
+    /// What the checker `causal` knows exactly.
+    weak: Option<Weak>,
+    /// Models that forbid nothing that is looked for.
+    unseen: Vec<&'static str>,
 }
 
 /// Builds `list-append`.
@@ -134,10 +153,21 @@ pub fn build_rw_register(options: &Options) -> Result<Elle, OptionError> {
         sequential_keys: reader.bool("sequential-keys", false)?,
         linearizable_keys: reader.bool("linearizable-keys", false)?,
         wfr_keys: reader.bool("wfr-keys", false)?,
+        initial: reader.raw("initial").map_or(Value::Nil, crate::json_value),
         transaction_order: transaction_order(&reader)?,
     };
-    Elle::new(Dialect::RwRegister, &reader, assumptions)
+    let mut elle = Elle::new(Dialect::RwRegister, &reader, assumptions)?;
+    if reader.word("garbage-reads", &["forbid", "allow"], "forbid")? == "forbid" {
+        elle.forbidden.insert(GARBAGE);
+    } else {
+        elle.forbidden.remove(GARBAGE);
+    }
+    elle.forbidden.insert(implied::NAME);
+    Ok(elle)
 }
+
+/// A read of what nobody wrote.
+const GARBAGE: &str = "garbage-read";
 
 /// The words of an option: a list, or text with commas. `none` is no word.
 fn words(reader: &OptionReader, name: &str) -> Result<Option<Vec<String>>, OptionError> {
@@ -194,12 +224,9 @@ impl Elle {
         assumptions: Assumptions,
     ) -> Result<Elle, OptionError> {
         let lattice = Lattice::new();
-        let unknown = |option: &str, name: &str, known: Names| {
+        let unknown = |option: &str, what: &str, name: &str, known: Names| {
             let known: Vec<&str> = known.into_iter().collect();
-            let hint = did_you_mean(name.trim_start_matches(':'), &known);
-            let expected = format!("one or more of {}", known.join(", "));
-            let given = serde_json::Value::from(name);
-            reader.bad(option, &given, &expected, hint)
+            reader.bad(option, &name.into(), what, models::nearest(name, &known))
         };
         let option = match reader.raw(CONSISTENCY_MODEL.name) {
             Some(_) => CONSISTENCY_MODEL.name,
@@ -209,14 +236,17 @@ impl Elle {
         let names = names.unwrap_or_else(|| vec!["strict-serializable".to_owned()]);
         let mut models = Vec::new();
         for name in &names {
-            let model = lattice.model(name);
-            models.push(model.ok_or_else(|| unknown(option, name, lattice.model_names()))?);
+            let model = lattice.model(name).ok_or_else(|| {
+                unknown(option, "the name of a consistency model", name, lattice.model_names())
+            })?;
+            models.push(model);
         }
         let mut anomalies = Vec::new();
         for name in &words(reader, "anomalies")?.unwrap_or_default() {
-            let anomaly = lattice.anomaly(name);
-            anomalies
-                .push(anomaly.ok_or_else(|| unknown("anomalies", name, lattice.anomaly_names()))?);
+            let anomaly = lattice.anomaly(name).ok_or_else(|| {
+                unknown("anomalies", "the name of an anomaly", name, lattice.anomaly_names())
+            })?;
+            anomalies.push(anomaly);
         }
         let mut forbidden = lattice.forbidden(models.iter().copied());
         forbidden.extend(lattice.showing(anomalies));
@@ -233,7 +263,26 @@ impl Elle {
             (false, true) => Order::Process,
             (false, false) => Order::None,
         };
-        Ok(Elle { dialect, lattice, forbidden, models, order, assumptions })
+        let is_register = dialect == Dialect::RwRegister;
+        let weak = if is_register { Weak::of(&names) } else { None };
+        let unseen = models.iter().copied().filter(|model| {
+            let is_weak = is_register && Weak::of(&[models::friendly(model).to_owned()]).is_some();
+            lattice.forbidden([*model]).is_empty() && !is_weak
+        });
+        let unseen = unseen.collect();
+        let requirements = models.iter().filter_map(|model| Requirement::of(model));
+        let requirements = if is_register { requirements.collect() } else { Vec::new() };
+        Ok(Elle {
+            dialect,
+            lattice,
+            forbidden,
+            models,
+            order,
+            assumptions,
+            requirements,
+            weak,
+            unseen,
+        })
     }
 
     /// What can be judged of a history whose records are in no real time: the same with the order of sessions only.
@@ -247,7 +296,8 @@ impl Elle {
             return None;
         }
         let assumptions = Assumptions { linearizable_keys: false, ..self.assumptions.clone() };
-        Some(Elle { order, assumptions, ..self.clone() })
+        let requirements = self.requirements.iter().map(|asked| asked.in_sessions()).collect();
+        Some(Elle { order, assumptions, requirements, ..self.clone() })
     }
 
     /// The models as people know them.
@@ -259,19 +309,28 @@ impl Elle {
         let txns = Txns::new(history, self.dialect)?;
         meter.check_time()?;
         let (mut edges, mut findings) = self.dependencies(&txns, meter)?;
+        if self.dialect == Dialect::RwRegister && !self.forbidden.contains(GARBAGE) {
+            // Whoever allows it knows more of these values than the history.
+            findings.0.remove(GARBAGE);
+        }
         meter.check_time()?;
         let edge_count = edges.list.len() as u64;
+        let data_vertex_count = edges.vertex_count;
         let is_related = orders::link(&txns.list, self.order, &mut edges);
         // The graph in both forms, and two numberings of its components.
         let bytes = edges.list.len() as u64 * 24 + u64::from(edges.vertex_count) * 24;
         meter.check_memory(bytes)?;
         let txn_count = txns.list.len() as u32;
         let graph = Graph::new(edges.vertex_count, &edges.list);
-        drop(edges);
+        edges.vertex_count = data_vertex_count;
+        edges.list.truncate(if self.requirements.is_empty() { 0 } else { edge_count as usize });
+        edges.list.shrink_to_fit();
         meter.check_time()?;
         let mut found = cycles::find(&graph, txn_count, self.order, &self.lattice, meter)?;
         drop(graph);
         found.shorten(&txns.list);
+        let ruled_out = self.contradictions(&txns, &edges, &mut findings, &found, meter)?;
+        drop(edges);
         if edge_count == 0 && !is_related {
             findings.add("empty-transaction-graph", || fuzz_dist_core::Anomaly {
                 text: "no transaction depends on another one, so there is nothing to be judged"
@@ -283,12 +342,36 @@ impl Elle {
         Ok(result::Inferred {
             findings,
             cycles: found,
+            ruled_out,
             evidence,
             edge_count,
             txn_count: u64::from(txn_count),
             ok_count: txns.list.iter().filter(|txn| txn.outcome == OpType::Ok).count() as u64,
             key_count: u64::from(txns.key_count()),
         })
+    }
+
+    /// Adds where a model contradicts what it implies, unless it is broken anyway; gives those models.
+    fn contradictions(
+        &self,
+        txns: &Txns,
+        data: &Edges,
+        findings: &mut Findings,
+        found: &cycles::Cycles,
+        meter: &Meter,
+    ) -> Result<Names, Exhausted> {
+        let is_bad = |name: &'static str| self.forbidden.contains(name);
+        if findings.names().any(is_bad) || found.classes.keys().copied().any(is_bad) {
+            return Ok(Names::new());
+        }
+        let mut ruled_out = Names::new();
+        for requirement in &self.requirements {
+            if let Some(anomaly) = implied::contradiction(txns, data, *requirement, meter)? {
+                findings.add(implied::NAME, || anomaly);
+                ruled_out.insert(requirement.model);
+            }
+        }
+        Ok(ruled_out)
     }
 
     /// Dependencies and anomalies of every key; parts of the keys at the same time.
@@ -381,6 +464,13 @@ impl Checker for Elle {
         let judge = weaker.as_ref().unwrap_or(self);
         let inferred = judge.infer(history, meter).map(|inferred| inferred.judge(judge));
         let mut result = or_unknown(self.name(), inferred);
+        if let Some(weak) = &self.weak {
+            weak.add(&mut result, &self.assumptions.initial, &self.forbidden, history, meter);
+        }
+        if result.verdict == Verdict::Valid && !self.unseen.is_empty() {
+            result.verdict = Verdict::Unknown;
+            result.reason = levels::unseen(self.name(), &self.unseen);
+        }
         if weaker.is_some() && result.verdict == Verdict::Valid {
             result.verdict = Verdict::Unknown;
             result.reason = format!(

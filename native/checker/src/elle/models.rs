@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::options::did_you_mean;
+
 /// Names in order.
 pub type Names = BTreeSet<&'static str>;
 
@@ -175,6 +177,19 @@ pub fn friendly(model: &'static str) -> &'static str {
     }
 }
 
+/// A suggestion for an unknown name: the nearest one, the model of which it is a session form, or all of them.
+pub fn nearest(name: &str, known: &[&str]) -> String {
+    let name = name.trim_start_matches(':');
+    let plain = name.strip_prefix("strong-session-").or_else(|| name.strip_prefix("strong-"));
+    if let Some(plain) = plain.filter(|plain| known.contains(plain)) {
+        return format!("; there is no such form of {plain}, did you mean {plain:?}?");
+    }
+    match did_you_mean(name, known) {
+        hint if hint.is_empty() => format!("; there are {}", known.join(", ")),
+        hint => hint,
+    }
+}
+
 type Edges = BTreeMap<&'static str, Names>;
 
 fn edges(
@@ -309,9 +324,15 @@ impl Lattice {
         reach(&self.models_back, direct.copied().collect::<Names>())
     }
 
-    /// The weakest models that cannot hold where these anomalies are, and the stronger ones.
-    pub fn boundary(&self, anomalies: impl IntoIterator<Item = &'static str>) -> Boundary {
-        let impossible = self.impossible(anomalies);
+    /// The weakest models that cannot hold where these anomalies are or these (canonical) models are ruled
+    /// out, and the stronger ones.
+    pub fn boundary(
+        &self,
+        anomalies: impl IntoIterator<Item = &'static str>,
+        ruled_out: &Names,
+    ) -> Boundary {
+        let mut impossible = self.impossible(anomalies);
+        impossible.extend(reach(&self.models_back, ruled_out.iter().copied()));
         let weakest = |model: &&'static str| {
             let weaker = reach(&self.models, [*model]);
             !weaker.iter().any(|name| name != model && impossible.contains(name))
@@ -329,7 +350,7 @@ mod tests {
     use super::*;
 
     fn not(anomalies: &[&'static str]) -> Vec<&'static str> {
-        Lattice::new().boundary(anomalies.iter().copied()).not.into_iter().collect()
+        Lattice::new().boundary(anomalies.iter().copied(), &Names::new()).not.into_iter().collect()
     }
 
     #[test]
@@ -363,6 +384,18 @@ mod tests {
         assert_eq!(lattice.model("PL-2.99"), Some("PL-2.99"));
         assert_eq!(lattice.model("strict"), None);
         assert_eq!(lattice.anomaly(":G1c"), Some("G1c"));
+    }
+
+    #[test]
+    fn unknown_names_get_one_suggestion() {
+        let known: Vec<&str> = Lattice::new().model_names().into_iter().collect();
+        let hint = |name| nearest(name, &known);
+        assert_eq!(hint("strict-serialisable"), "; did you mean \"strict-serializable\"?");
+        assert_eq!(
+            hint(":strong-session-consistent-view"),
+            "; there is no such form of consistent-view, did you mean \"consistent-view\"?"
+        );
+        assert!(hint("eventual").contains("; there are 1SR, PL-1"), "{}", hint("eventual"));
     }
 
     #[test]

@@ -80,9 +80,13 @@ fn process(txns: &[Txn], edges: &mut Edges) -> bool {
     let before = edges.list.len();
     let mut last: FxHashMap<i64, u32> = FxHashMap::default();
     for (number, txn) in (0..).zip(txns) {
-        if txn.outcome == OpType::Ok
-            && let Some(earlier) = last.insert(txn.process, number)
-        {
+        // What has no answer comes after what its process did before, and before nothing.
+        let earlier = match txn.outcome {
+            OpType::Ok => last.insert(txn.process, number),
+            OpType::Fail => None,
+            _ => last.get(&txn.process).copied(),
+        };
+        if let Some(earlier) = earlier {
             edges.push(earlier, number, PROCESS, 0);
         }
     }

@@ -21,6 +21,8 @@ const SHOWN_MAX: usize = 24;
 pub struct Inferred {
     pub findings: Findings,
     pub cycles: Cycles,
+    /// Models that contradict what they imply.
+    pub ruled_out: Names,
     pub evidence: Evidence,
     pub edge_count: u64,
     pub txn_count: u64,
@@ -62,7 +64,7 @@ impl Inferred {
         }
         let boundary = match told.is_empty() {
             true => Boundary::default(),
-            false => elle.lattice.boundary(found.iter().copied()),
+            false => elle.lattice.boundary(found.iter().copied(), &self.ruled_out),
         };
         let mut result =
             CheckResult::new(elle.name(), verdict, self.reason(elle, verdict, &bad, &boundary));

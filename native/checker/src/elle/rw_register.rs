@@ -25,7 +25,7 @@ pub fn infer(
     edges: &mut Edges,
     findings: &mut Findings,
 ) -> Result<(), NotTxns> {
-    let mut versions = Versions::new(txns, key, lookup)?;
+    let mut versions = Versions::new(txns, key, &assumptions.initial, lookup)?;
     let scene = Scene { txns, key };
     for cyclic in versions.arrange(txns, assumptions) {
         findings.add("cyclic-versions", || {
@@ -156,8 +156,20 @@ impl Scene<'_, '_> {
         lookup: &Lookup,
         findings: &mut Findings,
     ) {
-        let Some(version) = lookup.get(value).map(|version| &versions.list[version as usize])
-        else {
+        let number = lookup.get(value);
+        let version = number.map(|version| &versions.list[version as usize]);
+        let is_initial = number == Some(NIL);
+        let written = version.filter(|version| is_initial || !version.is_unwritten());
+        let Some(version) = written else {
+            findings.add("garbage-read", || {
+                let text = format!(
+                    "record {} read {} = {}, which nobody ever wrote",
+                    self.txns.record(txn),
+                    self.txns.key(self.key),
+                    shown(value)
+                );
+                self.anomaly(&[txn], text)
+            });
             return;
         };
         let happened = version.writer != NONE || version.intermediate != NONE;

@@ -160,16 +160,18 @@ pub enum NotTxns {
         /// The value.
         value: String,
     },
-    /// Nil is written to a register, and nil is read from it, which is also its initial state.
+    /// The initial value is written to a register, and read from it.
     #[error(
-        "record {record} writes nil to {key}, and nil is read from it, which is also what it holds before \
-         any write; write another value"
+        "record {record} writes {value} to {key}, and {value} is read from it, which is also what it holds \
+         before any write; write another value"
     )]
-    WritesNil {
+    WritesInitial {
         /// Position of the record.
         record: u64,
         /// The key.
         key: String,
+        /// The value.
+        value: String,
     },
     /// More than the compact form has numbers for.
     #[error("a history may have at most {max} {what}")]
@@ -293,10 +295,14 @@ impl<'h> Txns<'h> {
         }
     }
 
-    /// An error about a write of nil.
-    pub fn writes_nil(&self, mop: u32) -> NotTxns {
+    /// An error about a write of the initial value.
+    pub fn writes_initial(&self, mop: u32) -> NotTxns {
         let mop = &self.mops[mop as usize];
-        NotTxns::WritesNil { record: self.record(mop.txn), key: self.key(mop.key()).to_string() }
+        NotTxns::WritesInitial {
+            record: self.record(mop.txn),
+            key: self.key(mop.key()).to_string(),
+            value: shown(mop.value),
+        }
     }
 
     /// An error about a read that returned no list.

@@ -1,6 +1,6 @@
 //! The versions of one register, and what orders them.
 //!
-//! Writes are unique, so a value names a version; the initial state, nil, comes before all others. What
+//! Writes are unique, so a value names a version; the initial state comes before all others. What
 //! else is known of their order comes from assumptions that the user makes: that a transaction which reads
 //! a key and then writes it overwrites what it read (wfr), that each process (sequential) or everyone in
 //! real time (linearizable) sees the versions of a key in order, or an order that the database itself gave.
@@ -25,6 +25,8 @@ pub struct Assumptions {
     pub linearizable_keys: bool,
     /// A transaction overwrites what it read.
     pub wfr_keys: bool,
+    /// What a key holds that nobody wrote.
+    pub initial: Value,
     /// The order of transactions as the database gave it, by position of their completion.
     pub transaction_order: Option<FxHashMap<u64, i64>>,
 }
@@ -48,6 +50,13 @@ pub struct Version<'h> {
     /// A second write of the same value, as a number of a micro-operation.
     again: u32,
     write_mop: u32,
+}
+
+impl Version<'_> {
+    /// Whether nobody wrote it, not even a transaction that failed.
+    pub fn is_unwritten(&self) -> bool {
+        self.writer == NONE && self.intermediate == NONE && self.failed == NONE
+    }
 }
 
 /// What one transaction that may have happened did with the key, as others see it.
@@ -97,11 +106,15 @@ pub struct Versions<'h> {
 
 impl<'h> Versions<'h> {
     /// Reads the versions of a key. Afterwards `lookup` gives the version of each value.
-    pub fn new(txns: &Txns<'h>, key: u32, lookup: &mut Lookup) -> Result<Versions<'h>, NotTxns> {
-        static NIL_VALUE: Value = Value::Nil;
+    pub fn new(
+        txns: &Txns<'h>,
+        key: u32,
+        initial: &'h Value,
+        lookup: &mut Lookup,
+    ) -> Result<Versions<'h>, NotTxns> {
         let mut versions = Versions::default();
         lookup.clear();
-        versions.version(&NIL_VALUE, lookup);
+        versions.version(initial, lookup);
         let numbers = txns.mops_of_key(key);
         for group in
             numbers.chunk_by(|a, b| txns.mops[*a as usize].txn == txns.mops[*b as usize].txn)
@@ -127,7 +140,7 @@ impl<'h> Versions<'h> {
         let ambiguous = |version: &&Version| version.again != NONE && !version.readers.is_empty();
         if let Some(version) = versions.list.iter().find(ambiguous) {
             return Err(match version.write_mop {
-                NONE => txns.writes_nil(version.again),
+                NONE => txns.writes_initial(version.again),
                 first => txns.written_twice(first, version.again),
             });
         }
