@@ -13,7 +13,7 @@
 %% the node's `output.log' and quotes it) and the VM halts with status 1.
 -module(fuzz_dist_boot).
 
--export([start/0, explain/1]).
+-export([start/0, start_worker/1, explain/1]).
 
 %% @doc Starts what the environment asks for, or halts the VM.
 -spec start() -> ok.
@@ -25,6 +25,51 @@ start() ->
         Class:Reason:Stack ->
             abort(["unexpected ", format({Class, Reason}), "\n", format(Stack)])
     end.
+
+%% @doc Does the rest of {@link start/0} in a node that was started without it, once the node has booted: the core
+%% asks for it over the node agent where operations run inside the nodes. `Folders' are those of our own code and of the
+%% code paths of the run; a node in embedded mode, as releases are, loads nothing from them by itself.
+-spec start_worker([binary()]) -> ok | {error, binary()}.
+start_worker(Folders) ->
+    try
+        boots_itself() orelse begin
+            await_booted(),
+            [load_folder(unicode:characters_to_list(Folder)) || embedded(), Folder <- Folders],
+            applications(),
+            worker()
+        end,
+        ok
+    catch
+        throw:{cannot, Message} -> {error, unicode:characters_to_binary(Message)};
+        Class:Reason -> {error, unicode:characters_to_binary(["unexpected ", format({Class, Reason})])}
+    end.
+
+%% Whether a flag of this node names this module.
+boots_itself() ->
+    Words = [Word || {_, Values} <- init:get_arguments(), Word <- Values] ++ init:get_plain_arguments(),
+    lists:any(fun(Word) -> string:find(Word, ?MODULE_STRING) =/= nomatch end, Words).
+
+%% The applications of a release are up when it has booted, and those of `-s' and `-eval'.
+await_booted() ->
+    case init:get_status() of
+        {started, _} -> ok;
+        {starting, _} -> timer:sleep(20), await_booted();
+        {stopping, _} -> throw({cannot, "the node is stopping"})
+    end.
+
+embedded() -> code:get_mode() =:= embedded.
+
+%% What is loaded already stays. A module that refuses to load is missed where it is needed.
+load_folder(Folder) ->
+    lists:foreach(fun(File) ->
+        Module = list_to_atom(filename:basename(File, ".beam")),
+        case code:is_loaded(Module) of
+            false ->
+                {ok, Code} = file:read_file(File),
+                code:load_binary(Module, File, Code);
+            _ -> ok
+        end
+    end, filelib:wildcard(filename:join(Folder, "*.beam"))).
 
 agent() ->
     case fuzz_dist_agent:start() of
@@ -65,10 +110,14 @@ worker() ->
     case os:getenv("FUZZ_DIST_WORKER") of
         "1" ->
             find_elixir(),
+            [load_folder(code:lib_dir(Name) ++ "/ebin") || Name <- [elixir, logger], embedded(),
+                                                           not is_tuple(code:lib_dir(Name))],
             lists:foreach(fun application/1, [elixir, logger]),
             Worker = 'Elixir.FuzzDist.Worker',
             case code:ensure_loaded(Worker) of
                 {module, Worker} -> {ok, _} = Worker:start_from_env(), ok;
+                {error, embedded} ->
+                    throw({cannot, "the module FuzzDist.Worker is not loaded, and this node runs in embedded mode"});
                 {error, Reason} ->
                     throw({cannot, ["the module FuzzDist.Worker cannot be loaded (", format(Reason),
                                     "); the ebin directory of fuzz_dist must be in the code path"]})

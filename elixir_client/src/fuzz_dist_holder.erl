@@ -15,8 +15,17 @@
 %% @doc Has the node agent tell the core of every election; `Id' names the place in what it tells.
 -spec watch(Agent :: atom(), Id :: binary(), fuzz_dist_selector:selector()) -> ok.
 watch(Agent, Id, Selector) ->
-    spawn(fun() -> look(Agent, erlang:monitor(process, Agent), Id, Selector, nobody) end),
+    Look = fun() -> look(Agent, erlang:monitor(process, Agent), Id, Selector, nobody) end,
+    spawn(fun() -> keep(Look) end),
     ok.
+
+%% Whatever ends a watch but its agent is no reason to look no more.
+keep(Look) ->
+    {Pid, Monitor} = spawn_monitor(Look),
+    receive
+        {'DOWN', Monitor, process, Pid, normal} -> ok;
+        {'DOWN', Monitor, process, Pid, _} -> timer:sleep(?EVERY_MS), keep(Look)
+    end.
 
 look(Agent, Monitor, Id, Selector, Before) ->
     Holder = case {Before, fuzz_dist_selector:holder(Selector)} of

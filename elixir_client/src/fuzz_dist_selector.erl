@@ -45,7 +45,8 @@ holder(Selector) ->
         {Pid, _} -> Pid
     catch
         throw:{elsewhere, Node} -> Node;
-        throw:{no, _} -> nobody
+        %% Also whatever a registry raises while its application starts again.
+        _:_ -> nobody
     end.
 
 find({registered, Name} = Selector, _) ->

@@ -110,7 +110,7 @@ file_lines() ->
     [["file\t", File, "\n"] || {_, File} <- code:all_loaded(), is_list(File), filename:extension(File) =:= ".beam"].
 
 %% @doc Has the node agent tell the core of every telemetry event of that name.
--spec attach(Agent :: pid(), Id :: term(), Name :: [atom()]) -> ok | {error, term()}.
+-spec attach(Agent :: atom(), Id :: term(), Name :: [atom()]) -> ok | {error, term()}.
 attach(Agent, Id, Name) ->
     case code:ensure_loaded(telemetry) of
         {module, telemetry} ->
@@ -120,9 +120,10 @@ attach(Agent, Id, Name) ->
     end.
 
 %% @private
--spec handle_telemetry([atom()], map(), map(), pid()) -> ok.
+-spec handle_telemetry([atom()], map(), map(), atom()) -> ok.
 handle_telemetry(Name, _Measurements, _Metadata, Agent) ->
     Text = unicode:characters_to_binary(lists:join(".", [atom_to_list(Part) || Part <- Name])),
     Event = {event, telemetry, #{event => Text}, os:perf_counter(nanosecond), os:system_time(nanosecond)},
-    Agent ! {fuzz_dist_agent, answer, Event},
+    %% While the agent starts again nobody has its name. A handler that raises is removed for good.
+    catch Agent ! {fuzz_dist_agent, answer, Event},
     ok.

@@ -364,14 +364,47 @@ stands(Selector) ->
 ignored(false, normal) -> "it does not trap exits, and ignores the exit of another process with reason normal";
 ignored(_, _) -> "the signal has not reached it yet".
 
-%% A tracer that somebody else has keeps us from seeing it, not from doing it.
+%% A tracer or a pattern that somebody else has keeps us from seeing it, not from doing it.
 trace_exit(Pid, Tell) ->
-    Tell({undo, fun() -> erlang:trace_pattern('receive', true, []) end}),
-    try
-        erlang:trace_pattern('receive', [{['_', '_', {'EXIT', self(), '_'}], [], []}], []),
-        erlang:trace(Pid, true, ['receive'])
-    catch error:badarg -> false
+    Clause = {['_', '_', {'EXIT', self(), '_'}], [], []},
+    Remove = fun() -> change_pattern(fun(Clauses) -> lists:delete(Clause, Clauses) end) end,
+    Tell({undo, Remove}),
+    case change_pattern(fun(Clauses) -> [Clause | Clauses] end) of
+        ok ->
+            try erlang:trace(Pid, true, ['receive'])
+            catch error:badarg -> Remove(), false
+            end;
+        foreign -> false
     end.
+
+%% The pattern of 'receive' is one for the whole node: every fault that overlaps has a clause of its own in it, and it
+%% is as it was before when the last of them is over. One of somebody else is left alone. `true' is the default.
+change_pattern(Change) ->
+    {Pid, Monitor} = spawn_monitor(fun() ->
+        lock_pattern(),
+        exit({changed, case erlang:trace_info('receive', match_spec) of
+            {match_spec, true} -> set_pattern(Change([]));
+            {match_spec, [_ | _] = Clauses} ->
+                case lists:all(fun is_ours/1, Clauses) of
+                    true -> set_pattern(Change(Clauses));
+                    false -> foreign
+                end;
+            _ -> foreign
+        end})
+    end),
+    receive {'DOWN', Monitor, process, Pid, {changed, Outcome}} -> Outcome end.
+
+%% Held by a process that has nothing else to do, until it ends.
+lock_pattern() ->
+    try true = register(fuzz_dist_trace_pattern, self())
+    catch error:badarg -> timer:sleep(1), lock_pattern()
+    end.
+
+is_ours({['_', '_', {'EXIT', Pid, '_'}], [], []}) when is_pid(Pid) -> true;
+is_ours(_) -> false.
+
+set_pattern([]) -> erlang:trace_pattern('receive', true, []), ok;
+set_pattern(Clauses) -> erlang:trace_pattern('receive', Clauses, []), ok.
 
 sys_state(Pid) ->
     try sys:get_status(Pid, ?CALL_MS) of

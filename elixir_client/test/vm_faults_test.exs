@@ -199,6 +199,69 @@ defmodule FuzzDist.VmFaultsTest do
     assert await(ledger, 1, :heal_seen) =~ "a dirty job runs"
   end
 
+  defp trap(name) do
+    test = self()
+
+    pid =
+      spawn(fn ->
+        Process.flag(:trap_exit, true)
+        Process.register(self(), name)
+        send(test, :ready)
+        forward(test)
+      end)
+
+    assert_receive :ready, 10_000
+    on_exit(fn -> Process.exit(pid, :kill) end)
+    pid
+  end
+
+  defp forward(test) do
+    receive do
+      message -> send(test, {self(), message})
+    end
+
+    forward(test)
+  end
+
+  defp receive_pattern, do: :erlang.trace_info(:receive, :match_spec)
+
+  test "exits of several processes that trap them overlap, and each is seen", %{ledger: ledger} do
+    first = trap(:first_trapping)
+    second = trap(:second_trapping)
+    exit_of = &[process: {:registered, &1}, reason: :shutdown]
+    {:ok, _} = apply_fault(ledger, 1, :"exit-process", exit_of.("first_trapping"))
+    {:ok, _} = apply_fault(ledger, 2, :"exit-process", exit_of.("second_trapping"))
+
+    for {id, pid} <- [{2, second}, {1, first}] do
+      assert_receive {^pid, {:EXIT, _, :shutdown}}, 10_000
+      assert {text, %{trapped: true}} = await(ledger, id, :seen)
+      assert text =~ "got the exit signal as a message"
+    end
+
+    {:ok, _} = ask(ledger, {:heal, 1})
+    assert eventually(fn -> match?({:match_spec, [_]}, receive_pattern()) end)
+    {:ok, _} = ask(ledger, {:heal, 2})
+    assert eventually(fn -> receive_pattern() == {:match_spec, true} end)
+  end
+
+  test "a pattern of somebody else's tracer is left alone", %{ledger: ledger} do
+    pid = trap(:traced_trapping)
+    theirs = [{[:_, :_, :theirs], [], []}]
+    :erlang.trace_pattern(:receive, theirs, [])
+    on_exit(fn -> :erlang.trace_pattern(:receive, true, []) end)
+
+    {:ok, _} =
+      apply_fault(ledger, 1, :"exit-process",
+        process: {:registered, "traced_trapping"},
+        reason: :shutdown
+      )
+
+    assert_receive {^pid, {:EXIT, _, :shutdown}}, 10_000
+    assert receive_pattern() == {:match_spec, theirs}
+    {:ok, _} = ask(ledger, {:heal, 1})
+    assert receive_pattern() == {:match_spec, theirs}
+  end
+
   defp eventually(holds, left \\ 1000) do
     cond do
       holds.() -> true
