@@ -22,7 +22,7 @@ use crate::generator::leaf::{ExtraSource, Leaf, Log, Sleep};
 use crate::generator::limit::{ConcurrencyLimit, Limit, ProcessLimit, TimeLimit};
 use crate::generator::order::{Cycle, FlipFlop, Repeat, Sequence, Synchronize};
 use crate::generator::pace::{CycleTimes, Delay, Stagger};
-use crate::generator::until::UntilOk;
+use crate::generator::until::{PAUSE_NS, UntilOk};
 use crate::generator::{BoxGenerator, ThreadSet};
 use crate::template::{Counter, Template};
 
@@ -394,9 +394,10 @@ impl Compiler<'_> {
                 Box::new(ConcurrencyLimit { count: *count, threads, inner })
             }
             Node::UntilOk(inner) => {
+                let pause_ns = if inner.has_pace() { 0 } else { PAUSE_NS };
                 let inner = self.expr(inner, scope, place)?;
                 let active = ThreadSet::empty(self.bound);
-                Box::new(UntilOk { active, succeeded: false, inner })
+                Box::new(UntilOk { active, succeeded: false, pause_ns, rests_until_ns: 0, inner })
             }
             _ => return Err(misplaced(expr)),
         })

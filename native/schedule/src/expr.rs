@@ -173,6 +173,15 @@ impl Expr {
         matches!(self.node, Node::Nemesis(_)) || self.children().iter().any(|e| e.uses_nemesis())
     }
 
+    /// Whether something in it decides when: then it is as fast as its author wants it.
+    pub fn has_pace(&self) -> bool {
+        let paces = matches!(
+            self.node,
+            Node::Stagger(..) | Node::Delay(..) | Node::Sleep(_) | Node::CycleTimes(_)
+        );
+        paces || self.children().iter().any(|e| e.has_pace())
+    }
+
     /// The names of all functions that it can invoke, sorted, before any renaming by `map` and `f-map`,
     /// together with the new names.
     pub fn functions(&self) -> std::collections::BTreeSet<String> {

@@ -247,6 +247,18 @@ fn until_ok_ends_with_its_own_success_only() {
         ..Run::default()
     };
     assert_eq!(third.of(&json!({"until-ok": reads()})).ops.len(), 3);
+    // What is down is not asked as fast as it answers, unless the test says how fast.
+    let down = Run {
+        threads: 2,
+        ops_max: 100_000,
+        until_ns: 10 * SECOND,
+        answer: |_, _| (MS, OpType::Fail),
+        ..Run::default()
+    };
+    let tries = |generator| down.of(&json!({"each-thread": {"until-ok": generator}})).ops.len();
+    assert!((190..=202).contains(&tries(reads())), "{} tries", tries(reads()));
+    let own_pace = json!({"delay": [0.01, reads()]});
+    assert!((1_900..=2_002).contains(&tries(own_pace.clone())), "{} tries", tries(own_pace));
     // A success of the neighbour is none of its business.
     let mine_fails = Run {
         answer: |_, op| (MS, if op.f == "write" { OpType::Ok } else { OpType::Fail }),
