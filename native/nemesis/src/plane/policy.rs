@@ -48,7 +48,7 @@ pub enum Access {
 }
 
 /// Every chunk passes so much later than it came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Delay {
     /// At least.
     pub latency_ns: u64,
@@ -83,6 +83,22 @@ impl Draw {
 }
 
 impl Delay {
+    /// How long a chunk waits on average.
+    fn mean_ns(&self) -> f64 {
+        let factor = match self.distribution {
+            Distribution::Uniform => 0.5,
+            // Of the half of the bell curve that counts.
+            Distribution::Normal => 1.0 / std::f64::consts::TAU.sqrt(),
+            Distribution::Pareto => 1.0 / (PARETO_SHAPE - 1.0),
+        };
+        self.latency_ns as f64 + self.jitter_ns as f64 * factor
+    }
+
+    /// The one that makes chunks wait longer on average.
+    fn stronger(self, other: Delay) -> Delay {
+        if other.mean_ns() > self.mean_ns() { other } else { self }
+    }
+
     /// How long a chunk with this draw waits.
     pub fn total_ns(&self, draw: Draw) -> u64 {
         let factor = match self.distribution {
@@ -166,7 +182,7 @@ impl Policy {
                         jitter_ns: jitter_ms.saturating_mul(1_000_000),
                         distribution,
                     };
-                    policy.delay = policy.delay.max(Some(delay));
+                    policy.delay = Some(policy.delay.map_or(delay, |other| other.stronger(delay)));
                 }
                 LinkFault::DropMessages { ref operations, probability } => {
                     let messages = policy.messages.get_or_insert(Messages::NONE);
@@ -248,6 +264,24 @@ mod tests {
         assert_eq!(policy.delay, Some(strongest));
         assert!(!policy.hold && !policy.passes());
         assert!(Policy::of(&[delay(5), LinkFault::HOLD]).hold);
+    }
+
+    #[test]
+    fn the_strongest_delay_is_the_longest_on_average() {
+        // A little less latency and much more jitter is more.
+        let (small, large) = (LinkFault::delay(10, 0), LinkFault::delay(9, 500));
+        for both in [[small.clone(), large.clone()], [large, small]] {
+            let strongest = Policy::of(&both).delay.unwrap();
+            assert_eq!((strongest.latency_ns, strongest.jitter_ns), (9_000_000, 500_000_000));
+        }
+        // The average is that of what is drawn.
+        let mut random = rand::rng();
+        for distribution in [Distribution::Uniform, Distribution::Normal, Distribution::Pareto] {
+            let delay = Delay { latency_ns: 1_000_000, jitter_ns: 2_000_000, distribution };
+            let total: u64 = (0..200_000).map(|_| delay.total_ns(Draw::next(&mut random))).sum();
+            let mean_ns = total as f64 / 200_000.0;
+            assert!((mean_ns / delay.mean_ns() - 1.0).abs() < 0.03, "{distribution:?}: {mean_ns}");
+        }
     }
 
     #[test]
