@@ -287,12 +287,19 @@ function phasesBar() {
   }));
 }
 
+function testedWords(tested) {
+  const git = tested.git ? [`git ${tested.git.revision}${tested.git.changed_files ? `, ${tested.git.changed_files} changed files` : ", clean"}`] : [];
+  const nodes = Object.entries(tested.nodes).map(([node, code]) => `${node}: ${Object.entries(code.applications).map(([name, digest]) => `${name} ${digest.slice(0, 12)}`).join(", ") || "no code of its own"}`);
+  return git.concat(nodes).join(" · ");
+}
+
 function specification() {
   const link = (name) => el("a", { href: name }, name);
   return el("section", { class: "card" }, el("h2", {}, "Run"),
     phasesBar(),
     el("p", {}, "Files: ", ["results.json", "history.edn", "schedule.json", "spec.toml", "core.log", "timeline.html", "latency-raw.svg", "latency-quantiles.svg", "rate.svg"].concat(clocks ? "clock-skew.svg" : [], "junit.xml").map((name, i) => [i ? " · " : "", link(name)])),
     Object.keys(run.versions).length ? el("p", { class: "muted" }, Object.entries(run.versions).map(([name, v]) => `${name} ${v}`).join(" · ")) : null,
+    run.tested ? el("p", { class: "muted" }, "Tested: ", testedWords(run.tested)) : null,
     run.spec_toml ? el("details", {}, el("summary", {}, `spec.toml, seed ${data.seed}`), el("div", { class: "spec" }, copyButton(run.spec_toml), el("pre", { class: "words" }, run.spec_toml))) : null);
 }
 

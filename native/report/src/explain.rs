@@ -8,7 +8,7 @@ use fuzz_dist_core::{CheckResult, History, Verdict};
 
 use crate::analyse::{FaultStatus, FaultWindow, NodeEvent, PlaneSummary, Summary};
 use crate::evidence::{CounterExample, counter_examples};
-use crate::info::RunInfo;
+use crate::info::{RunInfo, Tested};
 use crate::text::{line, milliseconds, seconds, thousands};
 
 /// Width of a line.
@@ -96,6 +96,10 @@ pub fn explain(
             screen.put(Ink::Plain, &format!("{name}: {text}"));
         }
     }
+    if let Some(tested) = info.tested.as_ref().map(Tested::describe).filter(|text| !text.is_empty())
+    {
+        screen.put(Ink::Dim, &format!("tested: {tested}"));
+    }
     for note in info.notes.iter().flat_map(|note| wrap(note, COLUMN_COUNT_MAX)) {
         screen.put(Ink::Plain, &note);
     }
@@ -128,7 +132,12 @@ fn counts(info: &RunInfo, summary: &Summary) -> String {
         parts.push("no faults".to_owned());
     } else {
         let (seen, all) = (summary.observed_fault_count(), summary.faults.len());
-        parts.push(format!("{seen} of {all} faults took effect"));
+        let is_late = |fault: &&FaultWindow| fault.status == FaultStatus::NotReached;
+        let late = summary.faults.iter().filter(is_late).count();
+        parts.push(format!("{seen} of {} faults took effect", all - late));
+        if late > 0 {
+            parts.push(format!("{late} not reached before the end"));
+        }
     }
     parts.push(format!("{:.1} s", info.duration_ns.max(summary.end_ns) as f64 / 1e9));
     parts.join(", ")

@@ -33,7 +33,7 @@ mod text;
 pub use analyse::{Summary, analyse};
 pub use drawing::{Drawing, drawings};
 pub use explain::explain;
-pub use info::RunInfo;
+pub use info::{Code, Git, RunInfo, Tested};
 
 /// Why a report could not be written.
 #[derive(Debug, thiserror::Error)]

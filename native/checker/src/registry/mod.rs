@@ -161,7 +161,10 @@ fn judge(history: &History, cluster: &Cluster, names: &BTreeMap<&Value, Name>) -
     } else {
         (
             Verdict::Valid,
-            format!("{registered} names: one owner each whenever the cluster was whole"),
+            format!(
+                "{registered} name{}: one owner each whenever the cluster was whole",
+                if registered == 1 { "" } else { "s" }
+            ),
         )
     };
     let mut result = CheckResult::new(INFO.name, verdict, reason);

@@ -348,12 +348,21 @@ pub fn run(operation_count: u64) -> Run {
         versions: [("fuzz_dist", "0.1.0"), ("otp", "25"), ("elixir", "1.14")]
             .map(|(name, version)| (name.to_string(), version.to_string()))
             .into(),
+        tested: Some(fuzz_dist_report::Tested {
+            git: Some(fuzz_dist_report::Git { revision: "0123456789abcdef".into(), changed_files: 2 }),
+            nodes: [("n1".to_owned(), code()), ("n2".to_owned(), code())].into(),
+        }),
         prevent_overlapping_partitions: false,
         boundaries: schedule.boundaries.clone(),
         interrupted: None,
         torn: None,
     };
     Run { info, history, schedule, result }
+}
+
+fn code() -> fuzz_dist_report::Code {
+    let applications = [("bank".to_owned(), "00112233445566778899aabbccddeeff".to_owned())].into();
+    fuzz_dist_report::Code { digest: "0011223344556677".into(), applications }
 }
 
 /// A stale read on the side of n1, found by looking for what the generator planted: a write that
@@ -509,6 +518,17 @@ pub fn hostile() -> Run {
             replay_command: text(),
             notes: vec![text()],
             versions: [(text(), text())].into(),
+            tested: Some(fuzz_dist_report::Tested {
+                git: Some(fuzz_dist_report::Git { revision: text(), changed_files: 1 }),
+                nodes: [(
+                    text(),
+                    fuzz_dist_report::Code {
+                        digest: text(),
+                        applications: [(text(), text())].into(),
+                    },
+                )]
+                .into(),
+            }),
             ..RunInfo::default()
         },
         history: History::new(ops).unwrap(),
