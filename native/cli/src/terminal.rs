@@ -117,7 +117,10 @@ fn status_line(status: &Status) -> String {
     );
     if status.rate > 0.0 {
         line += &format!("  {}/s", thousands(status.rate.round() as u64));
-        line += &format!("  p50 {} p99 {}", latency(status.p50_ms), latency(status.p99_ms));
+        // Of operations that were ok: there may have been none.
+        if status.p99_ms > 0.0 {
+            line += &format!("  p50 {} p99 {}", latency(status.p50_ms), latency(status.p99_ms));
+        }
     }
     line += &format!("  nodes {}/{}", status.nodes_up, status.node_count);
     if !status.faults.is_empty() {
@@ -173,6 +176,12 @@ mod tests {
             "  12.3 s  main  ok 1,234,567  fail 5  info 0  1,203/s  p50 1.23 ms p99 1.5 s  \
              nodes 2/3  faults: hold halves, kill n2"
         );
+    }
+
+    #[test]
+    fn without_an_ok_operation_there_is_no_latency() {
+        let line = status_line(&Status { p50_ms: 0.0, p99_ms: 0.0, ..status() });
+        assert!(line.contains("  1,203/s  nodes 2/3"), "{line}");
     }
 
     #[test]

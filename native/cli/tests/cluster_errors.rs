@@ -111,3 +111,91 @@ fn a_port_that_is_in_use() {
     let ended = run(&scene, &format!(r#"["erl", "-noinput", "-eval", "{listen}"]"#), "M");
     assert_refused(&ended, &["error: n", "eaddrinuse", "in use"]);
 }
+
+/// An application whose start ends in the way that its callback module says.
+fn application(scene: &Scene, start: &str) -> String {
+    let name = "brittle";
+    scene.write(
+        &format!("{name}.app"),
+        format!(
+            "{{application, {name}, [{{vsn, \"1\"}}, {{modules, [{name}]}}, {{applications, [kernel, stdlib]}}, \
+             {{mod, {{{name}, []}}}}]}}."
+        ),
+    );
+    scene.write(
+        &format!("{name}.erl"),
+        format!(
+            "-module({name}).\n-export([start/2, stop/1, open/2, close/2, invoke/3, setup/2]).\n\
+             start(_, _) -> {start}.\nstop(_) -> ok.\n\
+             open(_, _) -> {{ok, none}}.\nclose(_, _) -> ok.\ninvoke(_, _, _) -> {{info, none}}.\n\
+             setup(_, #{{short := <<\"n1\">>}}) -> timer:sleep(infinity);\n\
+             setup(_, _) -> ok.\n"
+        ),
+    );
+    let compiled = std::process::Command::new("erlc")
+        .arg(format!("{name}.erl"))
+        .current_dir(scene.path("."))
+        .output()
+        .unwrap();
+    assert!(compiled.status.success(), "{compiled:?}");
+    name.to_owned()
+}
+
+/// Runs the application in three nodes whose agents come before it is started. The whole time for the nodes is far
+/// longer than a test may take: whoever waits for it does not pass.
+fn run_application(scene: &Scene, name: &str) -> Ended {
+    scene.write(
+        "t.toml",
+        format!(
+            "name = \"t\"\nnodes = 3\ntime_limit_s = 1\nwarm_up_s = 0\nrecovery_s = 0\n\
+             [cluster]\ncommand = [\"erl\", \"-noinput\", \"-s\", \"fuzz_dist_boot\"]\ncode_paths = [\".\"]\n\
+             env = {{ FUZZ_DIST_APP = \"{name}\" }}\nready_timeout_ms = 600000\n\
+             [client]\nmodule = \"{name}\"\n[workload]\nname = \"register\"\n[nemesis]\npackages = \"none\"\n"
+        ),
+    );
+    let ended = scene.run(&["run", "t.toml"]);
+    assert_nothing_left(scene);
+    ended
+}
+
+#[test]
+fn an_application_that_does_not_start() {
+    let scene = Scene::new();
+    // Long enough for the agents to have come, and for the core to wait for the mesh.
+    let name = application(&scene, "timer:sleep(700), error(no_database)");
+    let ended = run_application(&scene, &name);
+    let cause = "Likely cause: the application brittle could not be started";
+    assert_refused(&ended, &["error: n", "ended ", "after its start", "no_database", cause]);
+}
+
+#[test]
+fn one_application_of_three_that_does_not_start() {
+    let scene = Scene::new();
+    let start = "case os:getenv(\"FUZZ_DIST_NODE\") of \"n2\" -> timer:sleep(2000), error(no_database); \
+                 _ -> {ok, self()} end";
+    let name = application(&scene, start);
+    let ended = run_application(&scene, &name);
+    assert_refused(&ended, &["error: n2 ended ", "after its start", "no_database"]);
+}
+
+#[test]
+fn a_node_that_ends_while_another_is_set_up() {
+    let scene = Scene::new();
+    let start = "case os:getenv(\"FUZZ_DIST_NODE\") of \"n3\" -> spawn(fun() -> timer:sleep(3000), \
+                 io:put_chars(\"farewell\\n\"), halt(7) end); _ -> ok end, {ok, self()}";
+    let name = application(&scene, start);
+    let ended = run_application(&scene, &name);
+    assert_refused(&ended, &["error: n3 ended ", "exit status 7", "farewell"]);
+}
+
+#[test]
+fn a_fixed_port_of_an_application() {
+    let scene = Scene::new();
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    drop(taken);
+    let start = format!("{{ok, _}} = gen_tcp:listen({port}, []), {{ok, self()}}");
+    let name = application(&scene, &start);
+    let ended = run_application(&scene, &name);
+    assert_refused(&ended, &["error: n", "eaddrinuse", "{port:http}", "cluster.ports"]);
+}

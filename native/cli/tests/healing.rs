@@ -202,7 +202,7 @@ fn the_end_of_the_life_line_and_a_long_analysis() {
         live.cut_life_line();
     });
     assert_eq!(code, Ok(2), "{said}");
-    assert!(said.contains("interrupted: whoever started the run is gone"), "{said}");
+    assert!(said.contains("interrupted: the process that started the run is gone"), "{said}");
     fs::remove_file(endless_log(&live)).unwrap();
     live.assert_analysable();
 }

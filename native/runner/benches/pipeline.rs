@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
@@ -21,7 +21,7 @@ use fuzz_dist_core::history_file::{Header, Writer};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_nemesis::guard::{Guard, SpawnRequest};
 use fuzz_dist_runner::agents::message::tagged;
-use fuzz_dist_runner::agents::{Agents, Link, Role, WorkerEvent};
+use fuzz_dist_runner::agents::{Agents, EVENTS_MAX, Link, Role, WorkerEvent};
 use fuzz_dist_runner::operations::{Operations, Placing, Tally};
 use fuzz_dist_runner::recorder::{Recorder, map};
 use fuzz_dist_runner::stop::Stop;
@@ -46,8 +46,8 @@ fn main() -> Outcome<()> {
     let ebin =
         from_env("FUZZ_DIST_EBIN", root.join("elixir_client/_build/prod/lib/fuzz_dist/ebin"));
     let scratch = tempfile::tempdir()?;
-    let (workers, inbox) = channel();
-    let (nodes, _observer) = channel();
+    let (workers, inbox) = sync_channel(EVENTS_MAX);
+    let (nodes, _observer) = sync_channel(EVENTS_MAX);
     let agents = Arc::new(Agents::start("bench", "bench", workers, nodes)?);
     let guard = Guard::start(&exe, "bench")?;
     for node in NODES {
@@ -205,6 +205,7 @@ impl Bench {
             IN_FLIGHT as u32,
             Duration::from_secs(5),
             Arc::clone(&tally),
+            Arc::new(Silent),
         );
         let over = stop.clone();
         let rate = std::thread::scope(|scope| -> Outcome<(f64, Receiver<WorkerEvent>)> {
@@ -220,7 +221,7 @@ impl Bench {
                 own
             });
             let deadline = Instant::now() + Duration::from_secs(30);
-            operations.await_workers(deadline, || Ok(()), &stop)?;
+            operations.await_workers(deadline, &|| Ok(()), &stop)?;
             let expr =
                 Expr::parse(&serde_json::json!({"time-limit": [ROUND.as_secs_f64(), {"clients":
                 {"mix": [
@@ -240,4 +241,12 @@ impl Bench {
         self.inbox = Some(rate.1);
         Ok(rate.0)
     }
+}
+
+/// Nobody is told anything.
+struct Silent;
+
+impl fuzz_dist_runner::Reporter for Silent {
+    fn status(&self, _: &fuzz_dist_runner::Status) {}
+    fn line(&self, _: &str) {}
 }

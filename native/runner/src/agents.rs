@@ -5,12 +5,12 @@
 //! going of workers to the interpreter ([`WorkerEvent`]), everything of node agents to the observer
 //! ([`NodeEvent`]).
 
-mod link;
+pub(crate) mod link;
 pub mod message;
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,17 @@ use message::{DoneBatch, Outgoing, decode_done, decode_frame, encode_frame, part
 
 /// The largest message that an agent may send.
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+/// What may wait for the interpreter, and for the observer. More than that holds up the agents that send it, as TCP does
+/// when nobody reads.
+pub const EVENTS_MAX: usize = 16_384;
+
+/// What may wait to be sent to one agent. One that does not read so much (its node is paused, or overloaded) has its
+/// connection ended: it dials again when it runs again.
+const OUTGOING_MAX: usize = 16_384;
+
+/// How long a full channel is left alone before it is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
 
 /// How long a connection may take until its `hello`.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,8 +119,8 @@ struct Shared {
     run_id: String,
     links: Mutex<HashMap<(Role, String), Arc<Link>>>,
     changed: Condvar,
-    workers: Sender<WorkerEvent>,
-    nodes: Sender<NodeEvent>,
+    workers: SyncSender<WorkerEvent>,
+    nodes: SyncSender<NodeEvent>,
 }
 
 impl Shared {
@@ -123,8 +134,8 @@ impl Agents {
     pub fn start(
         token: &str,
         run_id: &str,
-        workers: Sender<WorkerEvent>,
-        nodes: Sender<NodeEvent>,
+        workers: SyncSender<WorkerEvent>,
+        nodes: SyncSender<NodeEvent>,
     ) -> std::io::Result<Agents> {
         Agents::start_at(Ipv4Addr::LOCALHOST, token, run_id, workers, nodes)
     }
@@ -134,8 +145,8 @@ impl Agents {
         host: Ipv4Addr,
         token: &str,
         run_id: &str,
-        workers: Sender<WorkerEvent>,
-        nodes: Sender<NodeEvent>,
+        workers: SyncSender<WorkerEvent>,
+        nodes: SyncSender<NodeEvent>,
     ) -> std::io::Result<Agents> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -248,7 +259,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
     let (socket, messages) = tokio::time::timeout(HELLO_TIMEOUT, hello).await.ok()??;
     let hello = messages.first()?.items()?.get(1)?;
     let role = Role::parse(hello.get("role")?.as_text()?)?;
-    let (sender, outgoing) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, outgoing) = tokio::sync::mpsc::channel(OUTGOING_MAX);
     let link = Arc::new(Link::new(role, hello, sender)?);
     let run = Value::map([(Value::sym("run"), Value::str(shared.run_id.as_str()))]);
     link.send(tagged("welcome", [run]));
@@ -261,14 +272,14 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
         old.close();
     }
     match role {
-        Role::Worker => drop(shared.workers.send(WorkerEvent::Up(Arc::clone(&link)))),
-        Role::Node => drop(shared.nodes.send(NodeEvent::Up(Arc::clone(&link)))),
+        Role::Worker => give(&shared.workers, WorkerEvent::Up(Arc::clone(&link))).await,
+        Role::Node => give(&shared.nodes, NodeEvent::Up(Arc::clone(&link))).await,
     }
     shared.changed.notify_all();
 
     if let Err(reason) = read_loop(stream, &link, &shared).await {
         let node = link.name().to_owned();
-        drop(shared.nodes.send(NodeEvent::Broken { node, reason: reason.to_string() }));
+        give(&shared.nodes, NodeEvent::Broken { node, reason: reason.to_string() }).await;
     }
     link.close();
     writer.abort();
@@ -279,15 +290,15 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
         }
     }
     match role {
-        Role::Worker => drop(shared.workers.send(WorkerEvent::Down(link))),
-        Role::Node => drop(shared.nodes.send(NodeEvent::Down(link))),
+        Role::Worker => give(&shared.workers, WorkerEvent::Down(link)).await,
+        Role::Node => give(&shared.nodes, NodeEvent::Down(link)).await,
     }
     shared.changed.notify_all();
     Some(())
 }
 
 async fn write_loop(
-    mut outgoing: tokio::sync::mpsc::UnboundedReceiver<Outgoing>,
+    mut outgoing: tokio::sync::mpsc::Receiver<Outgoing>,
     mut sink: futures_util::stream::SplitSink<Socket, Message>,
 ) {
     let mut batch = Vec::new();
@@ -308,50 +319,67 @@ async fn read_loop(
     link: &Arc<Link>,
     shared: &Shared,
 ) -> Result<(), message::FrameError> {
-    while let Some(message) = stream.next().await {
+    loop {
+        let message = tokio::select! {
+            message = stream.next() => message,
+            // By the core: the other end has another connection, or does not read.
+            () = link.closed() => None,
+        };
         let message = match message {
-            Ok(message) => message,
+            Some(Ok(message)) => message,
             // A connection that just ends is told by its end; one of too much is thrown out.
-            Err(error @ tungstenite::Error::Capacity(_)) => {
+            Some(Err(error @ tungstenite::Error::Capacity(_))) => {
                 return Err(message::FrameError::TooLarge(error.to_string()));
             }
-            Err(_) => return Ok(()),
+            Some(Err(_)) | None => return Ok(()),
         };
         match message {
             Message::Binary(bytes) => {
                 for term in decode_frame(&bytes)? {
-                    receive(term, link, shared)?;
+                    receive(term, link, shared).await?;
                 }
             }
             Message::Close(_) => return Ok(()),
             _ => {}
         }
     }
-    Ok(())
 }
 
-fn receive(term: Value, link: &Arc<Link>, shared: &Shared) -> Result<(), message::FrameError> {
+/// Hands something on, when there is room for it. Whoever would take it may have ended: then nobody needs it.
+async fn give<T>(to: &SyncSender<T>, mut what: T) {
+    while let Err(TrySendError::Full(back)) = to.try_send(what) {
+        what = back;
+        tokio::time::sleep(FULL_PAUSE).await;
+    }
+}
+
+async fn receive(
+    term: Value,
+    link: &Arc<Link>,
+    shared: &Shared,
+) -> Result<(), message::FrameError> {
     let (tag, items) = parts(&term)?;
     match (tag.as_str(), items) {
         ("done", _) => {
             let batch = decode_done(&term)?;
-            drop(shared.workers.send(WorkerEvent::Done(Arc::clone(link), batch)));
+            give(&shared.workers, WorkerEvent::Done(Arc::clone(link), batch)).await;
         }
         ("reply" | "pong" | "clocks" | "nodes", _) => link.answer(&term),
-        ("echo", _) => drop(shared.workers.send(WorkerEvent::Echo(Arc::clone(link), term))),
+        ("echo", _) => give(&shared.workers, WorkerEvent::Echo(Arc::clone(link), term)).await,
         ("event", [_, kind, detail, monotonic, wall]) => {
             let (Some(kind), Some(monotonic), Some(wall_ns)) =
                 (kind.as_sym(), monotonic.as_int(), wall.as_int())
             else {
                 return Err(message::unknown(&term));
             };
-            drop(shared.nodes.send(NodeEvent::Reported {
+            let reported = NodeEvent::Reported {
                 node: link.name().to_owned(),
                 kind,
                 detail: detail.clone(),
                 monotonic_ns: monotonic.max(0) as u64,
                 wall_ns,
-            }));
+            };
+            give(&shared.nodes, reported).await;
         }
         _ => return Err(message::unknown(&term)),
     }

@@ -17,6 +17,8 @@ use crate::crashes;
 use crate::default_nemesis;
 use crate::plan;
 use crate::request::{RunError, RunOutcome};
+use crate::surprises;
+use crate::tested;
 
 /// The longest spec and schedule of a run that are read.
 const SPEC_BYTES_MAX: u64 = 4 << 20;
@@ -76,8 +78,13 @@ pub(crate) fn analyze_with(
         duration_ns: history.ops().iter().map(|op| op.time_ns).max().unwrap_or(0).max(0) as u64,
         spec_toml: text,
         replay_command: replay_command.clone(),
-        notes: notes(&history, interrupted.is_some()),
+        notes: {
+            let mut all = notes(&history, interrupted.is_some());
+            all.extend(surprises::notes(&history, result.verdict));
+            all
+        },
         versions: versions.clone(),
+        tested: tested::of(&history),
         boundaries: schedule.boundaries.clone(),
         interrupted,
         torn,

@@ -22,6 +22,7 @@ mod lives;
 pub mod namespaces;
 mod placeholders;
 mod watchdog;
+mod worker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
@@ -33,7 +34,7 @@ use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::clock;
-use fuzz_dist_core::fault::Plane;
+use fuzz_dist_core::fault::{FaultSchedule, Plane};
 use fuzz_dist_core::random;
 use fuzz_dist_core::spec::{Placement, Spec};
 use fuzz_dist_core::sync::lock;
@@ -44,6 +45,7 @@ use fuzz_dist_nemesis::net::Network;
 use fuzz_dist_nemesis::plane::{PlaneClient, PlaneError};
 
 use crate::agents::{Agents, Link, Role};
+use crate::directory::NodeDirectory;
 use crate::recorder::{Recorder, map};
 use crate::request::RunError;
 use crate::stop::Stop;
@@ -61,6 +63,9 @@ const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// takes one second for an orderly stop.
 const END_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a VM whose agent is gone may take to end; it may write a crash dump for two seconds.
+const DYING_PATIENCE: Duration = Duration::from_secs(3);
+
 /// How often conditions that nobody announces are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -71,6 +76,8 @@ pub struct Parts {
     pub spec: Spec,
     /// Planes that may have a say in how nodes are started.
     pub planes: Vec<Plane>,
+    /// The faults, if they are given and not drawn from the spec.
+    pub schedule: Option<FaultSchedule>,
     /// Parent of all its processes.
     pub guard: Arc<Guard>,
     /// Serves the EPMD ports and carries every link.
@@ -113,6 +120,10 @@ struct Inner {
     exits_are_over: AtomicBool,
     /// Nodes that are started under another name or cookie than their own.
     aliases: Mutex<HashMap<String, Alias>>,
+    /// The names of the nodes, aliases included.
+    directory: NodeDirectory,
+    /// Why workers could not be started, by node.
+    worker_problems: Mutex<BTreeMap<String, String>>,
     /// Nodes that ended by themselves, how often in a row, and who is told.
     watchdog: Watchdog,
     closing: AtomicBool,
@@ -172,8 +183,12 @@ impl Cluster {
             ebin,
             spec: parts.spec,
             planes: parts.planes,
+            schedule: parts.schedule,
         };
+        let names = nodes.iter().map(|place| (place.short.clone(), place.full_name()));
+        let directory = NodeDirectory::new(names.collect());
         let inner = Arc::new(Inner {
+            directory,
             launcher,
             agent_beam,
             nodes,
@@ -187,6 +202,7 @@ impl Cluster {
             exits: Mutex::default(),
             exits_are_over: AtomicBool::new(false),
             aliases: Mutex::default(),
+            worker_problems: Mutex::default(),
             watchdog: Watchdog::default(),
             closing: AtomicBool::new(false),
         });
@@ -203,9 +219,9 @@ impl Cluster {
         self.inner.nodes.iter().map(|place| place.short.clone()).collect()
     }
 
-    /// Short and full names of the nodes.
-    pub fn full_names(&self) -> Vec<(String, String)> {
-        self.inner.nodes.iter().map(|place| (place.short.clone(), place.full_name())).collect()
+    /// The names of the nodes, as they are at any time.
+    pub fn directory(&self) -> &NodeDirectory {
+        &self.inner.directory
     }
 
     /// The network that its VMs have to themselves, if they live in namespaces.
@@ -254,9 +270,25 @@ impl Cluster {
         self.inner.clients.iter().try_for_each(|place| self.inner.launch(place).map(drop))
     }
 
-    /// An error that says why, if a client VM has exited.
-    pub fn check_clients(&self) -> Result<(), RunError> {
-        self.inner.clients.iter().try_for_each(|place| self.inner.check_alive(place))
+    /// An error with its own last words if a node or client VM that was started has ended.
+    pub fn check_alive(&self) -> Result<(), RunError> {
+        let inner = &self.inner;
+        inner.nodes.iter().chain(&inner.clients).try_for_each(|place| inner.check_alive(place))
+    }
+
+    /// As [`Cluster::check_alive`], for when something failed that a VM may have died of: one whose agent is
+    /// gone gets a moment to end, as its crash dump takes longer than its connections.
+    pub fn check_dying(&self) -> Result<(), RunError> {
+        let deadline = Instant::now() + DYING_PATIENCE;
+        loop {
+            self.check_alive()?;
+            let gone =
+                self.inner.nodes.iter().any(|place| self.inner.agent(&place.short).is_none());
+            if !gone || Instant::now() >= deadline {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// Starts a node again that is down; `CLOCK_MONOTONIC` of the start. One that was asked to end is
@@ -265,12 +297,13 @@ impl Cluster {
     pub fn start(&self, node: &str) -> Result<u64, RunError> {
         let place = self.inner.place(node)?;
         self.inner.await_end(place)?;
-        let starting = lock(&self.inner.watchdog.starting);
+        let starting = self.inner.watchdog.starting(node);
+        let held = lock(&starting);
         if self.inner.vm(node).is_some_and(|vm| !vm.ending && vm.process.is_alive()) {
             return Ok(clock::monotonic_ns());
         }
         let monotonic_ns = self.inner.launch(place)?;
-        drop(starting);
+        drop(held);
         let (inner, place) = (Arc::clone(&self.inner), self.inner.dressed(place));
         let patience = Duration::from_millis(inner.launcher.spec.cluster.ready_timeout_ms);
         std::thread::Builder::new()

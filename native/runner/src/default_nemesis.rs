@@ -4,12 +4,11 @@
 //! again, has a plain choice and nothing to settle.
 
 use fuzz_dist_core::Value;
-use fuzz_dist_core::fault::{FaultKind, FaultSchedule};
+use fuzz_dist_core::fault::{BoundaryEdges, FaultKind, FaultSchedule};
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_schedule::PackageError;
 use fuzz_dist_schedule::packages::default_mix;
 
-use crate::mined;
 use crate::nemesis::planes;
 use crate::recorder::{Recorder, map, strings};
 use crate::request::RunError;
@@ -37,25 +36,24 @@ impl Notice {
 /// Gives a spec that chooses no faults the default mix. One whose faults are given by a schedule has chosen.
 ///
 /// # Errors
-/// When a boundary of the spec is none, or what it wants mined cannot be read.
+/// When a boundary of the spec is none.
 pub fn settle(
     spec: &mut Spec,
     schedule: Option<&FaultSchedule>,
+    mined: &[BoundaryEdges],
 ) -> Result<Option<Notice>, RunError> {
     if spec.nemesis.is_chosen() || schedule.is_some() {
         spec.nemesis.packages.get_or_insert_default();
         return Ok(None);
     }
-    let mined = mined::edges(spec)?;
     let available = |kind: &FaultKind| planes::availability(kind, Some(spec));
-    let mix = default_mix(spec, &mined, &available)
+    let mix = default_mix(spec, mined, &available)
         .map_err(|error| RunError::Input(format!("nemesis.boundaries: {error}")))?;
     let mut text = match mix.packages.as_slice() {
-        [] => "the spec chooses no faults, and none is injected".to_owned(),
-        packages => format!(
-            "the spec chooses no faults: by default a rotating mix of {} is injected",
-            packages.join(", ")
-        ),
+        [] => "the default mix of faults is empty: no faults are injected".to_owned(),
+        packages => {
+            format!("faults are the default: a rotating mix of {}", packages.join(", "))
+        }
     };
     text += &left_out(&mix.left_out);
     text += "; choose with `packages` or `faults` under [nemesis] or with --nemesis (`none`: no faults)";

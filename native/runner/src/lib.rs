@@ -11,6 +11,7 @@ pub mod cluster;
 mod core_log;
 pub mod crashes;
 pub mod default_nemesis;
+pub mod directory;
 mod epmd;
 pub mod live;
 pub mod live_mining;
@@ -28,7 +29,9 @@ mod session;
 mod signals;
 pub mod status;
 pub mod stop;
+pub mod surprises;
 pub mod telemetry;
+mod tested;
 pub mod workers;
 
 pub use analysis::{MIX, analyze};

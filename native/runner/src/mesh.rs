@@ -4,22 +4,28 @@
 //! matter: with `prevent_overlapping_partitions` one cut link disconnects further nodes. Both are
 //! recorded, as `:requested` and `:effective`.
 
+mod attempts;
+
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::fault::Link;
-use fuzz_dist_core::sync::lock;
 
 use crate::agents::{Agents, Role};
+use crate::directory::NodeDirectory;
 use crate::observer::short_name;
 use crate::recorder::{Recorder, map, strings};
-use crate::request::RunError;
+use crate::request::{Check, RunError};
 use crate::stop::Stop;
+use attempts::Attempts;
 
 /// How long a node may take to say whom it sees; a paused one never does.
 const ASK_TIMEOUT: Duration = Duration::from_millis(1000);
+
+/// How long an attempt to connect may be under way before another one is made; longer than set-up may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A name that no process is registered under.
 const NOBODY: &str = "fuzz_dist_nobody";
@@ -28,27 +34,20 @@ const NOBODY: &str = "fuzz_dist_nobody";
 #[derive(Debug, Clone)]
 pub struct Mesh {
     agents: Arc<Agents>,
-    /// Short and full names; a node that was started under another host part has another full name.
-    nodes: Arc<Mutex<Vec<(String, String)>>>,
+    nodes: NodeDirectory,
+    attempts: Arc<Attempts>,
     /// Whether the run keeps the nodes connected.
     keep_connected: bool,
 }
 
 impl Mesh {
-    /// For nodes given as (short, full) names.
-    pub fn new(agents: Arc<Agents>, nodes: Vec<(String, String)>, keep_connected: bool) -> Mesh {
-        Mesh { agents, nodes: Arc::new(Mutex::new(nodes)), keep_connected }
-    }
-
-    /// From now on a node has this full name.
-    pub fn rename(&self, node: &str, full_name: &str) {
-        for (_, full) in lock(&self.nodes).iter_mut().filter(|(short, _)| short == node) {
-            full_name.clone_into(full);
-        }
+    /// For the nodes of a run.
+    pub fn new(agents: Arc<Agents>, nodes: NodeDirectory, keep_connected: bool) -> Mesh {
+        Mesh { agents, nodes, attempts: Arc::default(), keep_connected }
     }
 
     fn nodes(&self) -> Vec<(String, String)> {
-        lock(&self.nodes).clone()
+        self.nodes.all()
     }
 
     /// Whom each node that answers sees, by short names.
@@ -98,28 +97,45 @@ impl Mesh {
         !self.keep_connected || self.is_full(&self.ask())
     }
 
-    /// Asks each node to connect to those that it does not see, if the run keeps them connected.
+    /// Asks each node to connect to those that it does not see, if the run keeps them connected. May be called by
+    /// any number of threads as often as they like: one of them asks, and of each ordered pair at most one attempt
+    /// is under way, the next after a pause ([`attempts`]). Else the harness would load `net_kernel`, whose
+    /// recovery it measures.
     pub fn connect(&self) {
-        if !self.keep_connected {
-            return;
+        if self.keep_connected && self.attempts.begin_round(Instant::now()) {
+            self.connect_missing(&self.ask());
+            self.attempts.end_round(Instant::now());
         }
-        let seen = self.ask();
+    }
+
+    /// A link was healed: what failed before it says nothing about what comes, and is tried at once.
+    pub fn hope_again(&self) {
+        self.attempts.forget_failures();
+    }
+
+    fn connect_missing(&self, seen: &BTreeMap<String, Vec<String>>) {
         let nodes = self.nodes();
-        for (short, peers) in &seen {
-            let missing: Vec<Value> = nodes
-                .iter()
-                .filter(|(other, _)| other != short && !peers.contains(other))
-                .map(|(_, full)| Value::sym(full))
-                .collect();
-            if !missing.is_empty()
-                && let Some(link) = self.agents.get(Role::Node, short)
-            {
-                // The answer comes when set-up ends, which takes seconds into a silent link.
-                link.send(crate::agents::message::tagged(
-                    "connect",
-                    [Value::Int(0), Value::list(missing)],
-                ));
+        for (short, peers) in seen {
+            let others = nodes.iter().filter(|(other, _)| other != short);
+            let (there, missing): (Vec<_>, Vec<_>) =
+                others.partition(|(other, _)| peers.contains(other));
+            there.iter().for_each(|(other, _)| self.attempts.succeeded(short, other));
+            let Some(link) = self.agents.get(Role::Node, short) else { continue };
+            let now = Instant::now();
+            let due =
+                missing.into_iter().filter(|(other, _)| self.attempts.begin(short, other, now));
+            let (others, full): (Vec<String>, Vec<Value>) =
+                due.map(|(other, full)| (other.clone(), Value::sym(full))).unzip();
+            if others.is_empty() {
+                continue;
             }
+            let (attempts, from) = (Arc::clone(&self.attempts), short.clone());
+            std::thread::spawn(move || {
+                // The answer comes when set-up ends, which takes seconds into a silent link. Whether it
+                // succeeded is seen by the next round.
+                drop(link.ask("connect", [Value::list(full)], CONNECT_TIMEOUT));
+                others.iter().for_each(|other| attempts.ended(&from, other, Instant::now()));
+            });
         }
     }
 
@@ -148,15 +164,28 @@ impl Mesh {
 
     /// Connects and waits for a full mesh; false if it was not full at the deadline.
     pub fn await_full(&self, deadline: Instant, stop: &Stop) -> bool {
+        self.await_full_while(deadline, stop, &|| Ok(())).unwrap_or(false)
+    }
+
+    /// As [`Mesh::await_full`]; ends with the error of `check` as soon as it has one.
+    pub fn await_full_while(
+        &self,
+        deadline: Instant,
+        stop: &Stop,
+        check: Check<'_>,
+    ) -> Result<bool, RunError> {
         loop {
+            check()?;
             let seen = self.ask();
             if self.is_full(&seen) {
-                return true;
+                return Ok(true);
             }
             if Instant::now() >= deadline || stop.wait(Duration::from_millis(100)) {
-                return false;
+                return Ok(false);
             }
-            self.connect();
+            if self.keep_connected {
+                self.connect_missing(&seen);
+            }
         }
     }
 

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use fuzz_dist_core::fault::BoundaryEdges;
+use fuzz_dist_core::fault::{BoundaryEdges, FaultSchedule};
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_mining::{Mined, mine};
 use fuzz_dist_schedule::boundaries::point_edges;
 
+use crate::cluster::code_path;
 use crate::request::RunError;
 
 /// How many of the mined durations faults are drawn around, the most frequent first.
@@ -29,9 +30,13 @@ pub fn of_nodes(spec: &Spec) -> Result<Mined, RunError> {
     Ok(mined)
 }
 
-/// The edges of mined boundaries, if the spec asks for them.
-pub fn edges(spec: &Spec) -> Result<Vec<BoundaryEdges>, RunError> {
-    if !spec.nemesis.boundaries.mined {
+/// The edges of mined boundaries, if the spec asks for them and its faults are still to be drawn. Reading takes seconds,
+/// and code may be compiled meanwhile: whoever needs them several times reads them once and passes them on.
+pub fn edges(
+    spec: &Spec,
+    schedule: Option<&FaultSchedule>,
+) -> Result<Vec<BoundaryEdges>, RunError> {
+    if !spec.nemesis.boundaries.mined || schedule.is_some() {
         return Ok(Vec::new());
     }
     let found = of_nodes(spec)?.boundaries();
@@ -44,7 +49,7 @@ fn folders(spec: &Spec) -> Vec<PathBuf> {
     if !named.is_empty() {
         return named.iter().map(PathBuf::from).collect();
     }
-    let mut folders: Vec<PathBuf> = spec.cluster.code_paths.iter().map(PathBuf::from).collect();
+    let mut folders = code_path::expand(&spec.cluster.code_paths);
     let command = &spec.cluster.command;
     for (flag, path) in command.iter().zip(command.iter().skip(1)) {
         if matches!(flag.as_str(), "-pa" | "-pz") && Path::new(path).is_dir() {

@@ -330,7 +330,10 @@ impl Nemesis {
         };
         self.recorder.nemesis(at_ns, "fault-start", describe(fault, &resolved))?;
         let order = Order { fault: fault.clone(), resolved: resolved.clone(), at_ns };
-        self.await_time(fault, at_ns);
+        if !self.await_time(fault, at_ns) {
+            self.failed(fault, "the main phase ended before its time")?;
+            return Ok(None);
+        }
         let applied = match self.planes.get(fault.kind.plane()) {
             Some(plane) => plane.apply(&order),
             None => Err(format!("the {} plane is not open", fault.kind.plane())),
@@ -481,6 +484,7 @@ impl Nemesis {
         let nemesis = self.clone();
         std::thread::spawn(move || {
             let fault = &running.fault;
+            nemesis.mesh.hope_again();
             let mut deadline = Instant::now() + HEAL_OBSERVED_MAX;
             // A node that comes up is waited for: it is set up below. For links that stay silent nothing waits
             // when the main phase is over: the recovery looks at them too.

@@ -24,8 +24,9 @@ use fuzz_dist_schedule::interpreter::{Interpreter, Invocation, Next};
 use crate::agents::message::{WireDone, WireOp, tagged};
 use crate::agents::{Link, WorkerEvent};
 use crate::recorder::Recorder;
-use crate::request::RunError;
+use crate::request::{Check, Reporter, RunError};
 use crate::stop::Stop;
+use crate::surprises::Surprises;
 pub use slots::{Broadcaster, Placing};
 use slots::{Slot, Slots};
 pub use tally::Tally;
@@ -68,7 +69,6 @@ struct Resting {
 }
 
 /// Performs the operations of a run.
-#[derive(Debug)]
 pub struct Operations {
     recorder: Recorder,
     inbox: Receiver<WorkerEvent>,
@@ -78,9 +78,17 @@ pub struct Operations {
     resting: Vec<Resting>,
     records: Vec<Op>,
     tally: Arc<Tally>,
+    surprises: Surprises,
+    reporter: Arc<dyn Reporter>,
     op_timeout_ns: u64,
     /// The generator counts its time from here.
     base_ns: u64,
+}
+
+impl std::fmt::Debug for Operations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operations").field("threads", &self.threads).finish_non_exhaustive()
+    }
 }
 
 impl Operations {
@@ -92,6 +100,7 @@ impl Operations {
         thread_count: u32,
         op_timeout: Duration,
         tally: Arc<Tally>,
+        reporter: Arc<dyn Reporter>,
     ) -> Operations {
         Operations {
             recorder,
@@ -102,6 +111,8 @@ impl Operations {
             resting: Vec::new(),
             records: Vec::new(),
             tally,
+            surprises: Surprises::default(),
+            reporter,
             op_timeout_ns: op_timeout.as_nanos() as u64,
             base_ns: 0,
         }
@@ -112,7 +123,7 @@ impl Operations {
     pub fn await_workers(
         &mut self,
         deadline: std::time::Instant,
-        check: impl Fn() -> Result<(), RunError>,
+        check: Check<'_>,
         stop: &Stop,
     ) -> Result<(), RunError> {
         loop {
@@ -124,9 +135,10 @@ impl Operations {
             let left = deadline.saturating_duration_since(std::time::Instant::now());
             if left.is_zero() {
                 return Err(RunError::Input(format!(
-                    "no worker has connected from {}: see nodes/<name>/output.log in the run's \
-                     folder; the usual cause is a code path without fuzz_dist or a VM that is busy \
-                     starting (cluster.ready_timeout_ms)",
+                    "no worker has connected from {}: see nodes/<name>/output.log in the run's folder. \
+                     The VM is still busy starting (cluster.ready_timeout_ms), or its command starts the \
+                     worker itself, with `fuzz_dist_boot`, and does not come to it; in a node whose command \
+                     does not name `fuzz_dist_boot` the core starts the worker",
                     missing.join(", ")
                 )));
             }
@@ -152,7 +164,14 @@ impl Operations {
         loop {
             while let Ok(event) = self.inbox.try_recv() {
                 match event {
-                    WorkerEvent::Up(link) => self.slots.initialise(&link),
+                    WorkerEvent::Up(link) => {
+                        if let Some(old) = self.slots.replaced_by(&link)
+                            && self.slots.down(&old)
+                        {
+                            self.close_processes(link.name());
+                        }
+                        self.slots.initialise(&link);
+                    }
                     WorkerEvent::Down(link) => {
                         if self.slots.down(&link) {
                             self.close_processes(link.name());
@@ -280,7 +299,14 @@ impl Operations {
                     }
                 }
             }
-            WorkerEvent::Up(link) => self.slots.initialise(&link),
+            WorkerEvent::Up(link) => {
+                if let Some(old) = self.slots.replaced_by(&link)
+                    && self.slots.down(&old)
+                {
+                    self.lost(generator, &old);
+                }
+                self.slots.initialise(&link);
+            }
             WorkerEvent::Echo(..) => {}
             WorkerEvent::Down(link) => {
                 if self.slots.down(&link) {
@@ -328,6 +354,9 @@ impl Operations {
         op.error = done.error;
         op.node = Some(self.slots.node_of(thread));
         op.extra = flight.extra;
+        if let Some(line) = self.surprises.of(&op) {
+            self.reporter.line(&line);
+        }
         self.recorder.clock_offsets().stamp(&mut op);
         self.tally.completed(done.op_type, now_ns.saturating_sub(flight.invoked_ns));
         if rest {

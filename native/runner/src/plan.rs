@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fuzz_dist_core::fault::{Availability, FaultKind, FaultSchedule};
+use fuzz_dist_core::fault::{Availability, BoundaryEdges, FaultKind, FaultSchedule};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{CheckerSpec, Spec};
 use fuzz_dist_schedule::boundaries::{Boundaries, LiveBoundaries};
@@ -12,7 +12,6 @@ use fuzz_dist_schedule::{Env, Expr, Interpreter, Stage, compile, faults, workloa
 
 use crate::cluster::namespaces;
 use crate::live::Live;
-use crate::mined;
 use crate::nemesis::planes;
 use crate::request::RunError;
 
@@ -50,7 +49,11 @@ pub fn checkers(spec: &Spec) -> Result<Vec<CheckerSpec>, RunError> {
 }
 
 /// Refuses, before anything is started, what can be known to be wrong without a cluster.
-pub fn check(spec: &Spec, schedule: Option<&FaultSchedule>) -> Result<(), RunError> {
+pub fn check(
+    spec: &Spec,
+    schedule: Option<&FaultSchedule>,
+    mined: &[BoundaryEdges],
+) -> Result<(), RunError> {
     fuzz_dist_core::spec::validate(spec).map_err(input)?;
     if let Some(objection) = namespaces::objection(spec) {
         return Err(RunError::Input(objection));
@@ -83,8 +86,7 @@ pub fn check(spec: &Spec, schedule: Option<&FaultSchedule>) -> Result<(), RunErr
                 available(spec, &fault.kind, fault.optional, &place)?;
             }
             let available = |kind: &FaultKind| planes::availability(kind, Some(spec));
-            let mined = mined::edges(spec)?;
-            draw_from_spec(spec, Seed(0), &mined, &available).map(drop).map_err(input)
+            draw_from_spec(spec, Seed(0), mined, &available).map(drop).map_err(input)
         }
     }
 }
@@ -118,16 +120,18 @@ impl Plan {
         seed: Seed,
         schedule: Option<&FaultSchedule>,
         live: &Live,
+        mined: &[BoundaryEdges],
     ) -> Result<Plan, RunError> {
-        let plan = workload::plan(spec).map_err(input)?;
+        let mut plan = workload::plan(spec).map_err(input)?;
         let nodes = spec.nodes.names();
         let schedule = match schedule {
             Some(given) => {
                 validate(spec, given)?;
                 given.clone()
             }
-            None => draw(spec, seed, live)?,
+            None => draw(spec, seed, live, mined)?,
         };
+        plan.notes.extend(other_tick(spec, live));
         Ok(Plan {
             threads: thread_count(spec)?,
             nodes,
@@ -166,17 +170,85 @@ impl Plan {
     }
 }
 
-fn draw(spec: &Spec, seed: Seed, live: &Live) -> Result<FaultSchedule, RunError> {
+fn draw(
+    spec: &Spec,
+    seed: Seed,
+    live: &Live,
+    mined: &[BoundaryEdges],
+) -> Result<FaultSchedule, RunError> {
     let values = LiveBoundaries {
         net_ticktime_s: live.net_ticktime_ms as f64 / 1e3,
         net_tickintensity: live.net_tickintensity,
         net_setuptime_ms: live.net_setuptime_ms as f64,
     };
     let source = format!("live node {}", live.node);
-    let boundaries = Boundaries::from_live(values, &source, spec, &mined::edges(spec)?);
+    let boundaries = Boundaries::from_live(values, &source, spec, mined);
     let boundaries = boundaries.map_err(input)?;
     let field = Field::of(spec);
     let available = |kind: &FaultKind| planes::availability(kind, Some(spec));
     let stage = Stage::of_spec(spec, &boundaries, &field, seed, &available);
-    faults::draw(&spec.nemesis, &stage).map_err(input)
+    faults::draw(&spec.nemesis, &stage).map_err(|error| match other_tick(spec, live) {
+        // What the spec says is not what makes it impossible.
+        Some(note) => RunError::Input(format!("{error}\n{note}")),
+        None => input(error),
+    })
+}
+
+/// What a person must know when the nodes run with another tick than the spec asks for.
+fn other_tick(spec: &Spec, live: &Live) -> Option<String> {
+    let asked = (u64::from(spec.cluster.net_ticktime_s) * 1000, spec.cluster.net_tickintensity);
+    let found = (live.net_ticktime_ms, live.net_tickintensity);
+    (asked != found).then(|| {
+        format!(
+            "{} runs with net_ticktime {} s and intensity {}, although the spec asks for {} s and {} \
+             (cluster.net_ticktime_s, cluster.net_tickintensity): the system under test sets them itself \
+             (net_kernel:set_net_ticktime/1, or its own sys.config). Faults are timed to what it runs with; \
+             lower it there to get shorter ones",
+            live.node,
+            found.0 as f64 / 1e3,
+            found.1,
+            asked.0 / 1000,
+            asked.1,
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(net_ticktime_ms: u64) -> Live {
+        let node = "n1".to_owned();
+        Live {
+            net_ticktime_ms,
+            net_tickintensity: 4,
+            net_setuptime_ms: 7000,
+            node,
+            ..Live::default()
+        }
+    }
+
+    fn holding() -> Spec {
+        let text = "nodes = 2\ntime_limit_s = 20\n[cluster]\nnet_ticktime_s = 4\n\
+                    [client]\nmodule = \"m\"\n[workload]\nname = \"register\"\n[nemesis]\n\
+                    faults = [{ kind = \"hold\", zones = [\"certainly-above\"] }]\n";
+        fuzz_dist_core::spec::parse(text, "t.toml").unwrap()
+    }
+
+    #[test]
+    fn a_system_that_sets_its_own_tick_is_named_when_faults_do_not_fit() {
+        let spec = holding();
+        let error = draw(&spec, Seed(1), &live(60_000), &[]).unwrap_err();
+        assert_eq!(error.exit_code(), 254);
+        let text = error.to_string();
+        assert!(text.contains("n1 runs with net_ticktime 60 s"), "{text}");
+        assert!(text.contains("the spec asks for 4 s"), "{text}");
+        assert!(draw(&spec, Seed(1), &live(4_000), &[]).is_ok());
+    }
+
+    #[test]
+    fn another_tick_is_noted_and_the_right_one_is_not() {
+        assert!(other_tick(&holding(), &live(8_000)).is_some_and(|note| note.contains(" 8 s ")));
+        assert_eq!(other_tick(&holding(), &live(4_000)), None);
+    }
 }

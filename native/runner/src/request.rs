@@ -93,3 +93,6 @@ impl RunError {
         }
     }
 }
+
+/// Asked in every wait: an error as soon as the wait is in vain.
+pub type Check<'a> = &'a (dyn Fn() -> Result<(), RunError> + Sync);

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fuzz_dist_core::Value;
 use fuzz_dist_core::clock;
 use fuzz_dist_core::clock::RunClock;
+use fuzz_dist_core::fault::BoundaryEdges;
 use fuzz_dist_core::history_file::{Header, Writer};
 use fuzz_dist_core::random;
 use fuzz_dist_core::seed::Seed;
@@ -25,11 +26,12 @@ use fuzz_dist_nemesis::leftovers;
 use fuzz_dist_nemesis::net::Network;
 use nix::sys::stat::{Mode, umask};
 
-use crate::agents::Agents;
+use crate::agents::{Agents, EVENTS_MAX};
 use crate::analysis;
 use crate::cluster::namespaces;
 use crate::core_log::CoreLog;
 use crate::default_nemesis;
+use crate::mined;
 use crate::observer::{Observations, observe};
 use crate::plan;
 use crate::recorder::{Recorder, map};
@@ -54,10 +56,11 @@ pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcom
         signals::watch_life_line(fd, &stop)?;
     }
     let mut request = request;
-    let default = default_nemesis::settle(&mut request.spec, request.schedule.as_ref())?;
+    let mined = mined::edges(&request.spec, request.schedule.as_ref())?;
+    let default = default_nemesis::settle(&mut request.spec, request.schedule.as_ref(), &mined)?;
     let seed = Seed(*request.spec.seed.get_or_insert_with(|| Seed::from_entropy().0));
     // Everything that can be refused without starting anything is refused here.
-    plan::check(&request.spec, request.schedule.as_ref())?;
+    plan::check(&request.spec, request.schedule.as_ref(), &mined)?;
     let files = prepare_files(&request.spec)?;
     let recorder = open_recorder(&request.spec, seed, &files)?;
     let log = CoreLog::create(&files.core_log(), *recorder.clock(), reporter)?;
@@ -66,7 +69,7 @@ pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcom
         reporter.line(&notice.text);
         notice.record(&recorder)?;
     }
-    let ran = perform(&request, seed, &files, &recorder, &reporter, &stop);
+    let ran = perform(&request, seed, &mined, &files, &recorder, &reporter, &stop);
     let early = match (&ran, stop.reason()) {
         (_, Some(reason)) => Some(reason.text().to_owned()),
         (Err(error), None) => Some(error.to_string()),
@@ -136,14 +139,15 @@ fn open_recorder(spec: &Spec, seed: Seed, files: &RunDir) -> Result<Recorder, Ru
 fn perform(
     request: &RunRequest,
     seed: Seed,
+    mined: &[BoundaryEdges],
     files: &RunDir,
     recorder: &Recorder,
     reporter: &Arc<dyn Reporter>,
     stop: &Stop,
 ) -> Result<BTreeMap<String, String>, RunError> {
     let spec = &request.spec;
-    let (worker_sender, worker_inbox) = channel();
-    let (node_sender, node_inbox) = channel();
+    let (worker_sender, worker_inbox) = sync_channel(EVENTS_MAX);
+    let (node_sender, node_inbox) = sync_channel(EVENTS_MAX);
     let token = token()?;
     let exe = std::env::current_exe()
         .map_err(|e| RunError::Internal(format!("cannot find my own program: {e}")))?;
@@ -168,6 +172,7 @@ fn perform(
     let session = Session {
         spec,
         seed,
+        mined,
         files,
         recorder,
         reporter,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use fuzz_dist_core::fault::FaultSchedule;
+use fuzz_dist_core::fault::{BoundaryEdges, FaultSchedule};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::store::RunDir;
@@ -28,10 +28,11 @@ use crate::operations::{Operations, Tally};
 use crate::phases::Phases;
 use crate::plan::{self, Plan};
 use crate::recorder::Recorder;
-use crate::request::{Reporter, RunError};
+use crate::request::{Check, Reporter, RunError};
 use crate::status::{Phase, Sources, StatusThread};
 use crate::stop::{Stop, StopReason};
 use crate::telemetry::Telemetry;
+use crate::tested;
 use crate::workers::Workers;
 
 /// How long the plane may take to dial back.
@@ -47,6 +48,7 @@ const PLANE_KEY: &str = "plane";
 pub(crate) struct Session<'a> {
     pub spec: &'a Spec,
     pub seed: Seed,
+    pub mined: &'a [BoundaryEdges],
     pub files: &'a RunDir,
     pub recorder: &'a Recorder,
     pub reporter: &'a Arc<dyn Reporter>,
@@ -97,9 +99,9 @@ impl Session<'_> {
         let (phase, active) = (sources.phase.clone(), sources.active.clone());
         let _status = StatusThread::start(sources);
 
-        let nodes = cluster.full_names();
+        let nodes = cluster.directory();
         let (spec, agents) = (self.spec, Arc::clone(self.agents));
-        let workers = Workers::new(spec, self.seed.0, agents, &nodes, self.stop.clone());
+        let workers = Workers::new(spec, self.seed.0, agents, nodes, self.stop.clone());
         let mut operations = Operations::new(
             self.recorder.clone(),
             inbox,
@@ -107,8 +109,9 @@ impl Session<'_> {
             plan::thread_count(spec)?,
             Duration::from_millis(spec.op_timeout_ms),
             tally,
+            Arc::clone(self.reporter),
         );
-        let mesh = Mesh::new(Arc::clone(self.agents), nodes, spec.cluster.connect);
+        let mesh = Mesh::new(Arc::clone(self.agents), nodes.clone(), spec.cluster.connect);
         self.bring_up(&cluster, &mesh, &workers, &mut operations)?;
         if self.stop.is_set() {
             return Ok(BTreeMap::new());
@@ -135,13 +138,17 @@ impl Session<'_> {
             }));
         }
         let live = live::read(self.agents, &cluster.names())?;
-        let plan = Plan::new(spec, self.seed, self.schedule, &live)?;
+        let tested = tested::find(Path::new("."), self.agents, &cluster.names());
+        let value = tested::to_value(&tested);
+        self.recorder.observer(self.recorder.now_ns(), tested::RECORD, None, value)?;
+        let plan = Plan::new(spec, self.seed, self.schedule, &live, self.mined)?;
         plan.write_schedule(&self.files.schedule())?;
         plan.notes.iter().for_each(|note| self.reporter.line(note));
         let telemetry = Telemetry::new(operations.broadcaster(), &self.files.id(), &spec.name);
         let spec_of_all = Arc::new(spec.clone());
         let tools = Tools {
             spec: Arc::clone(&spec_of_all),
+            schedule: Arc::new(plan.schedule.clone()),
             seed: self.seed,
             run_dir: self.run_dir(),
             plane: Arc::clone(plane),
@@ -249,6 +256,7 @@ impl Session<'_> {
         Cluster::new(crate::cluster::Parts {
             spec: self.spec.clone(),
             planes: planes::used(self.spec, self.schedule),
+            schedule: self.schedule.cloned(),
             guard: Arc::clone(self.guard),
             plane: Arc::clone(plane),
             network: self.network.cloned(),
@@ -268,11 +276,29 @@ impl Session<'_> {
         workers: &Workers,
         operations: &mut Operations,
     ) -> Result<(), RunError> {
+        let up = self.try_to_bring_up(cluster, mesh, workers, operations);
+        // Whatever was noticed first: a VM that died says why.
+        up.map_err(|error| match self.stop.is_set() {
+            true => error,
+            false => cluster.check_dying().err().unwrap_or(error),
+        })
+    }
+
+    fn try_to_bring_up(
+        &self,
+        cluster: &Cluster,
+        mesh: &Mesh,
+        workers: &Workers,
+        operations: &mut Operations,
+    ) -> Result<(), RunError> {
         let deadline = Instant::now() + Duration::from_millis(self.spec.cluster.ready_timeout_ms);
+        let check: Check<'_> = &|| cluster.check_alive();
         cluster.start_all()?;
         cluster.await_nodes(deadline, self.stop)?;
-        if self.spec.cluster.connect && !mesh.await_full(deadline, self.stop) && !self.stop.is_set()
-        {
+        let connected = !self.spec.cluster.connect
+            || mesh.await_full_while(deadline, self.stop, check)?
+            || self.stop.is_set();
+        if !connected {
             return Err(RunError::Input(format!(
                 "the nodes did not connect to each other within {} ms (cluster.ready_timeout_ms; \
                  set cluster.connect = false for a system that is not one cluster): {}",
@@ -281,9 +307,13 @@ impl Session<'_> {
             )));
         }
         cluster.start_clients()?;
-        operations.await_workers(deadline, || cluster.check_clients(), self.stop)?;
-        workers.set_up_all()?;
-        workers.await_ready()
+        let with_workers: Check<'_> = &|| {
+            cluster.check_alive()?;
+            cluster.check_workers()
+        };
+        operations.await_workers(deadline, with_workers, self.stop)?;
+        workers.set_up_all(check)?;
+        workers.await_ready(check)
     }
 }
 

@@ -43,7 +43,7 @@ async fn wait(stop: Stop) {
         if stop.is_set() {
             std::process::exit(2);
         }
-        stop.ask(StopReason::Interrupted(format!("interrupted by {name}")));
+        stop.ask(StopReason::Interrupted(format!("stopped by {name}")));
     }
 }
 
@@ -61,11 +61,14 @@ pub fn watch_life_line(fd: i32, stop: &Stop) -> Result<(), RunError> {
             let mut buffer = [0u8; 64];
             // Whatever is written there means nothing; only its end does.
             while matches!(line.read(&mut buffer), Ok(n) if n > 0) {}
-            let why = "interrupted: whoever started the run is gone";
+            let why = "the process that started the run is gone";
             stop.ask(StopReason::Interrupted(why.into()));
             std::thread::sleep(ABANDONED_PATIENCE);
             // Perhaps to nobody.
-            let _ = writeln!(std::io::stderr(), "{why}; `fuzz_dist analyze` gives its verdict");
+            let _ = writeln!(
+                std::io::stderr(),
+                "interrupted: {why}; `fuzz_dist analyze` gives its verdict"
+            );
             std::process::exit(2);
         })
         .map(drop)

@@ -12,10 +12,10 @@ use fuzz_dist_core::Value;
 use fuzz_dist_core::spec::{Placement, Spec};
 
 use crate::agents::{Agents, Link, RequestError, Role};
+use crate::directory::NodeDirectory;
 use crate::nemesis::Primaries;
 use crate::operations::Placing;
-use crate::recorder::map;
-use crate::request::RunError;
+use crate::request::{Check, RunError};
 use crate::stop::Stop;
 
 /// How long nodes may take to say who is the primary; a fault waits for it.
@@ -43,7 +43,9 @@ pub struct Workers {
 struct Inner {
     agents: Arc<Agents>,
     stop: Stop,
-    init: Value,
+    /// What a worker is told, but for the names of the nodes.
+    init: Vec<(&'static str, Value)>,
+    directory: NodeDirectory,
     placement: Placement,
     /// Short names.
     nodes: Vec<String>,
@@ -55,15 +57,15 @@ struct Inner {
 }
 
 impl Workers {
-    /// For nodes given as (short, full) names.
+    /// For the nodes of a run.
     pub fn new(
         spec: &Spec,
         seed: u64,
         agents: Arc<Agents>,
-        nodes: &[(String, String)],
+        directory: &NodeDirectory,
         stop: Stop,
     ) -> Workers {
-        let shorts: Vec<String> = nodes.iter().map(|(short, _)| short.clone()).collect();
+        let shorts = directory.shorts();
         let workers = match spec.placement {
             Placement::Node => shorts.clone(),
             Placement::Client => client_names(spec),
@@ -71,7 +73,8 @@ impl Workers {
         let inner = Inner {
             agents,
             stop,
-            init: init_message(spec, seed, nodes),
+            init: init_message(spec, seed),
+            directory: directory.clone(),
             placement: spec.placement,
             nodes: shorts,
             workers,
@@ -93,9 +96,17 @@ impl Workers {
 
     fn initialise(&self, link: &Link) -> Result<(), String> {
         let inner = &self.inner;
-        link.ask("init", [inner.init.clone()], inner.timeout).map_err(|e| e.to_string())?;
+        // As they are now: a node may have been started under another name.
+        let nodes =
+            inner.directory.all().into_iter().map(|(short, full)| {
+                Value::tuple(vec![Value::str(short.as_str()), Value::sym(&full)])
+            });
+        let nodes = ("nodes", Value::list(nodes.collect::<Vec<_>>()));
+        let entries = inner.init.iter().cloned().chain([nodes]);
+        let init = Value::map(entries.map(|(key, value)| (Value::sym(key), value)));
+        link.ask("init", [init], inner.timeout).map_err(|e| e.to_string())?;
         if inner.placement == Placement::Node && inner.set_up.load(Ordering::Acquire) {
-            call(link, "setup", link.name(), inner.timeout)?;
+            call(link, "setup", link.name(), inner.timeout, &|| true)?;
         }
         Ok(())
     }
@@ -109,18 +120,34 @@ impl Workers {
     }
 
     fn callback(&self, name: &str, node: usize, timeout: Duration) -> Result<Value, String> {
-        call(&*self.worker_of(node)?, name, &self.inner.nodes[node], timeout)
+        call(&*self.worker_of(node)?, name, &self.inner.nodes[node], timeout, &|| true)
     }
 
-    /// Sets up every node, in order.
-    pub fn set_up_all(&self) -> Result<(), RunError> {
+    /// As `callback`; ends with the error of `check` as soon as it has one.
+    fn callback_while(
+        &self,
+        name: &str,
+        node: usize,
+        timeout: Duration,
+        check: Check<'_>,
+    ) -> Result<Value, RunError> {
+        let hope = || check().is_ok();
+        let answer = self
+            .worker_of(node)
+            .and_then(|worker| call(&worker, name, &self.inner.nodes[node], timeout, &hope));
+        answer.map_err(|reason| {
+            let node = &self.inner.nodes[node];
+            check().err().unwrap_or_else(|| RunError::Input(format!("{name} of {node}: {reason}")))
+        })
+    }
+
+    /// Sets up every node, in order; ends with the error of `check` as soon as it has one.
+    pub fn set_up_all(&self, check: Check<'_>) -> Result<(), RunError> {
         for node in 0..self.inner.nodes.len() {
             if self.inner.stop.is_set() {
                 return Ok(());
             }
-            self.callback("setup", node, self.inner.timeout).map_err(|reason| {
-                RunError::Input(format!("setup of {}: {reason}", self.inner.nodes[node]))
-            })?;
+            self.callback_while("setup", node, self.inner.timeout, check)?;
         }
         self.inner.set_up.store(true, Ordering::Release);
         Ok(())
@@ -137,8 +164,8 @@ impl Workers {
         }
     }
 
-    /// Asks every node whether it is ready until all are, or the deadline has passed.
-    pub fn await_ready(&self) -> Result<(), RunError> {
+    /// Asks every node whether it is ready until all are, the deadline has passed, or `check` has an error.
+    pub fn await_ready(&self, check: Check<'_>) -> Result<(), RunError> {
         let deadline = Instant::now() + self.inner.timeout;
         for (node, short) in self.inner.nodes.iter().enumerate() {
             loop {
@@ -146,14 +173,11 @@ impl Workers {
                     return Ok(());
                 }
                 let left = deadline.saturating_duration_since(Instant::now());
-                let answer = self.callback("ready", node, left.max(READY_EVERY));
-                match answer {
-                    Ok(Value::Bool(false)) => {}
-                    Ok(_) => break,
-                    Err(reason) => {
-                        return Err(RunError::Input(format!("ready of {short}: {reason}")));
-                    }
+                let answer = self.callback_while("ready", node, left.max(READY_EVERY), check)?;
+                if answer != Value::Bool(false) {
+                    break;
                 }
+                check()?;
                 if left.is_zero() {
                     return Err(RunError::Input(format!(
                         "{short} did not become ready within {} ms (cluster.ready_timeout_ms): its \
@@ -220,25 +244,26 @@ pub fn client_names(spec: &Spec) -> Vec<String> {
     (1..=spec.client.count.max(1)).map(|i| format!("c{i}")).collect()
 }
 
-fn call(link: &Link, name: &str, node: &str, timeout: Duration) -> Result<Value, String> {
+fn call(
+    link: &Link,
+    name: &str,
+    node: &str,
+    timeout: Duration,
+    hope: &dyn Fn() -> bool,
+) -> Result<Value, String> {
     let arguments = [Value::sym(name), Value::str(node), Value::Int(timeout.as_millis() as i64)];
-    link.ask("callback", arguments, timeout + GRACE).map_err(|error| match error {
+    link.ask_while("callback", arguments, timeout + GRACE, hope).map_err(|error| match error {
         RequestError::Refused(text) => text,
         other => other.to_string(),
     })
 }
 
-fn init_message(spec: &Spec, seed: u64, nodes: &[(String, String)]) -> Value {
-    let nodes: Vec<Value> = nodes
-        .iter()
-        .map(|(short, full)| Value::tuple(vec![Value::str(&**short), Value::sym(full)]))
-        .collect();
+fn init_message(spec: &Spec, seed: u64) -> Vec<(&'static str, Value)> {
     let options =
         spec.client.options.iter().map(|(key, value)| (Value::sym(key), from_json(value)));
-    map([
+    vec![
         ("module", Value::str(&*spec.client.module)),
         ("options", Value::map(options)),
-        ("nodes", Value::list(nodes)),
         (
             "placement",
             Value::sym(match spec.placement {
@@ -250,7 +275,7 @@ fn init_message(spec: &Spec, seed: u64, nodes: &[(String, String)]) -> Value {
         ("op_timeout_ms", Value::Int(spec.op_timeout_ms as i64)),
         ("workload", Value::str(&*spec.workload.name)),
         ("test", Value::str(&*spec.name)),
-    ])
+    ]
 }
 
 /// Options as the BEAM gets them: keys are atoms, strings binaries.

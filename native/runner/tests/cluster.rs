@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use fuzz_dist_core::{Op, Value};
 use fuzz_dist_nemesis::guard::{Guard, ProcessTable, SpawnRequest};
 use fuzz_dist_nemesis::plane::{CONTROL_VARIABLE, PlaneClient, TOKEN_VARIABLE};
 use fuzz_dist_runner::RunError;
-use fuzz_dist_runner::agents::{Agents, NodeEvent, Role, WorkerEvent};
+use fuzz_dist_runner::agents::{Agents, EVENTS_MAX, NodeEvent, Role, WorkerEvent};
 use fuzz_dist_runner::cluster::{Cluster, Parts};
 use fuzz_dist_runner::recorder::Recorder;
 use fuzz_dist_runner::stop::Stop;
@@ -84,8 +84,8 @@ impl Bench {
         let exe = PathBuf::from(env!("CARGO_BIN_EXE_fuzz_dist_runner_test"));
         let guard = Arc::new(Guard::start(&exe, &run).unwrap());
         let plane = Arc::new(start_plane(&guard, &exe, folder.path()));
-        let (workers, worker_inbox) = channel();
-        let (nodes, node_inbox) = channel();
+        let (workers, worker_inbox) = sync_channel(EVENTS_MAX);
+        let (nodes, node_inbox) = sync_channel(EVENTS_MAX);
         let agents = Arc::new(Agents::start(TOKEN, &run, workers, nodes).unwrap());
         let clock = RunClock::start();
         let header = Header {
@@ -97,6 +97,7 @@ impl Bench {
         };
         let writer = Writer::create(folder.path().join("history.fdh"), &header).unwrap();
         let parts = Parts {
+            schedule: None,
             spec,
             planes: Vec::new(),
             guard: Arc::clone(&guard),
@@ -306,7 +307,7 @@ fn releases_and_commands_name_their_nodes_themselves() {
     let cookie = release.call("n1", "erlang", "get_cookie", Vec::new());
     assert_eq!(cookie, Value::sym("given_to_a_release"));
     release.assert_no_secret_is_public("given_to_a_release");
-    assert_eq!(release.cluster.full_names()[1], ("n2".into(), "n2@127.0.0.1".into()));
+    assert_eq!(release.cluster.directory().all()[1], ("n2".into(), "n2@127.0.0.1".into()));
     let command = Bench::started(spec(|spec| {
         spec.nodes = Nodes::Names(vec!["left".into()]);
         spec.cluster.naming = Naming::Command;
@@ -382,7 +383,7 @@ fn clients_are_hidden_and_ports_go_through_the_plane() {
     // A hidden connection is hidden at both ends.
     let hidden = bench.call("n1", "erlang", "nodes", vec![Value::sym("hidden")]);
     assert!(hidden.to_string().contains("c1@127.0.0.1"), "{hidden}");
-    bench.cluster.check_clients().unwrap();
+    bench.cluster.check_alive().unwrap();
 }
 
 #[test]
@@ -394,7 +395,7 @@ fn a_client_that_ends_is_explained() {
     bench.cluster.start_clients().unwrap();
     let mut error = String::new();
     wait_until("the end of c1 is noticed", || {
-        error = bench.cluster.check_clients().err().map(|e| e.to_string()).unwrap_or_default();
+        error = bench.cluster.check_alive().err().map(|e| e.to_string()).unwrap_or_default();
         !error.is_empty()
     });
     assert!(error.contains("c1 ended") && error.contains("exit status 7"), "{error}");

@@ -6,12 +6,13 @@
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::fault::{Availability, Plane};
+use fuzz_dist_runner::cluster::find_ebin;
 use fuzz_dist_runner::nemesis::planes::{self, Offer};
 use serde::Serialize;
 
@@ -173,36 +174,15 @@ fn elixir() -> Finding {
     )
 }
 
-/// The compiled Elixir application, as a run looks for it.
+/// The compiled Elixir application, found as a run finds it.
 fn client_library() -> Finding {
-    let result = match std::env::var_os("FUZZ_DIST_EBIN") {
-        Some(folder) => has_agent(Path::new(&folder))
-            .ok_or_else(|| format!("FUZZ_DIST_EBIN={} has no agent", folder.display())),
-        None => beside_executable()
-            .ok_or_else(|| "no _build/*/lib/fuzz_dist/ebin above this executable".into()),
-    };
+    let found = find_ebin().map(|folder| folder.display().to_string());
     finding(
         "client library",
         true,
-        result.map(|folder| folder.display().to_string()),
+        found.map_err(|error| error.to_string()),
         "compile it: `mix compile` in elixir_client; or set FUZZ_DIST_EBIN to its ebin folder",
     )
-}
-
-fn has_agent(folder: &Path) -> Option<PathBuf> {
-    folder.join("fuzz_dist_agent.beam").is_file().then(|| folder.to_owned())
-}
-
-fn beside_executable() -> Option<PathBuf> {
-    let executable = std::env::current_exe().ok()?;
-    executable.ancestors().find_map(|above| {
-        ["elixir_client/_build", "_build"].iter().find_map(|build| {
-            let environments = std::fs::read_dir(above.join(build)).ok()?;
-            environments
-                .filter_map(Result::ok)
-                .find_map(|environment| has_agent(&environment.path().join("lib/fuzz_dist/ebin")))
-        })
-    })
 }
 
 /// A connection from this process to itself, as between core, plane and nodes.

@@ -17,7 +17,7 @@ const MIX_APP: &str = "FUZZ_DIST_APP";
 
 /// Runs it again; the new run goes into the store that was given, or that the old one is in.
 pub fn run(args: &ReplayArgs, no_color: bool) -> Result<u8, CliError> {
-    let dir = runs::find(&args.run)?;
+    let dir = runs::find_replayable(&args.run)?;
     for path in [dir.spec(), dir.schedule()] {
         // Somebody else may have made the folder. What is missing is told by whoever reads it.
         if let Err(error) = file::open(&path)

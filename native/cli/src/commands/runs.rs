@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fuzz_dist_core::file;
 use fuzz_dist_core::interop::{self, Format, Loaded};
-use fuzz_dist_core::store::{RunDir, find_run};
+use fuzz_dist_core::store::{LATEST, RunDir, find_run, list_runs};
 
 use crate::args::RunReference;
 use crate::output::{self, CliError};
@@ -17,6 +17,37 @@ pub const STORE: &str = "store";
 pub fn find(reference: &RunReference) -> Result<RunDir, CliError> {
     let store = reference.store.as_deref().unwrap_or(Path::new(STORE));
     find_run(store, &reference.run).map_err(CliError::input)
+}
+
+/// The run that was meant, and that can be run again. `latest` and the name of a test mean the newest of which that is
+/// true: one that ended before its nodes were up has no faults to run again.
+pub fn find_replayable(reference: &RunReference) -> Result<RunDir, CliError> {
+    let found = find(reference)?;
+    if found.schedule().is_file() {
+        return Ok(found);
+    }
+    let why = format!(
+        "{} never came to its operations, so there is nothing to replay (it has no schedule.json)",
+        found.path().display()
+    );
+    let store = reference.store.as_deref().unwrap_or(Path::new(STORE));
+    let name = reference.run.trim_end_matches('/');
+    let test = match name {
+        LATEST => None,
+        name => Some(name.strip_suffix("/latest").unwrap_or(name)),
+    };
+    let runs = list_runs(store).map_err(CliError::input)?;
+    let mut of_test = runs.into_iter().filter(|run| test.is_none_or(|test| run.test == test));
+    match of_test.find(|run| run.dir.schedule().is_file()) {
+        Some(run) => {
+            output::tell(&format!("note: {why}; replaying {}", run.dir.path().display()));
+            Ok(run.dir)
+        }
+        None => Err(CliError::Input(format!(
+            "{why}; see its core.log for why, and run the test again: fuzz_dist run {}",
+            found.spec().display()
+        ))),
+    }
 }
 
 /// A history in a file or on standard input (`-`), its format recognised; notices go to people.

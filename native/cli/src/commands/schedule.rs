@@ -25,25 +25,24 @@ pub fn run(args: &ScheduleArgs) -> Result<u8, CliError> {
     let seed = Seed(spec.seed.unwrap_or_default());
     let given = spec.nemesis.schedule.take();
     let given = given.map(|file| schedule_file::load(Path::new(&file), &spec)).transpose()?;
-    let default = default_nemesis::settle(&mut spec, given.as_ref())?.map(|notice| notice.text);
+    let mined = mined::edges(&spec, given.as_ref())?;
+    let default = default_nemesis::settle(&mut spec, given.as_ref(), &mined)?;
+    let default = default.map(|notice| notice.text);
     if let Some(notice) = &default {
         output::tell(&format!("note: {notice}"));
     }
     if args.faults_only {
         let schedule = match given {
             Some(schedule) => schedule,
-            None => {
-                let mined = mined::edges(&spec)?;
-                draw_from_spec(&spec, seed, &mined, &available)
-                    .map_err(|error| refused(args, error))?
-            }
+            None => draw_from_spec(&spec, seed, &mined, &available)
+                .map_err(|error| refused(args, error))?,
         };
         output::json(&schedule)?;
         return Ok(0);
     }
     let options = SimulateOptions {
         records_max: args.limit,
-        mined: if given.is_none() { mined::edges(&spec)? } else { Vec::new() },
+        mined,
         schedule: given,
         available,
         ..SimulateOptions::default()

@@ -28,6 +28,7 @@ mod probe;
 mod processes;
 mod reactions;
 mod schedules;
+mod smallest;
 mod stage;
 mod tls;
 mod vm;

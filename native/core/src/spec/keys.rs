@@ -248,7 +248,9 @@ pub const CLUSTER: &[Key] = &[
         "code_paths",
         Shape::Texts,
         "[]",
-        "Code paths (`-pa`) of every node, relative to the folder of the spec.",
+        "Code paths (`-pa`) of every node, relative to the folder of the spec; a `*` is any folder, as in \
+         `_build/prod/lib/*/ebin`. With the default command and none given: `ebin` and \
+         `_build/{dev,default}/lib/*/ebin` beside the spec, where they exist.",
     ),
     key(
         "carrier",
@@ -286,7 +288,8 @@ pub const CLIENT: &[Key] = &[
         "code_paths",
         Shape::Texts,
         "[]",
-        "Code paths of client VMs, relative to the folder of the spec.",
+        "Code paths of client VMs, relative to the folder of the spec, with `*` as for nodes. With the default \
+         command and none given: the folders of compiled code beside the spec, as for nodes.",
     ),
 ];
 

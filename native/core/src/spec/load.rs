@@ -13,7 +13,7 @@ use toml::de::DeTable;
 use super::error::{Problem, SpecError};
 use super::validate::{self, Wrong};
 use super::walk::{self, Walk};
-use super::{NemesisSpec, Spec, suggest};
+use super::{ClusterSpec, NemesisSpec, Placement, Spec, suggest};
 
 /// More than any spec needs; what is longer is another kind of file.
 const SPEC_BYTES_MAX: u64 = 4 << 20;
@@ -72,6 +72,7 @@ pub fn load_profile(path: &Path) -> Result<NemesisSpec, SpecError> {
 /// Makes code paths, programs with a slash and the schedule absolute: in a spec they are relative to its
 /// folder, and nodes run in folders of their own. The store stays relative to the working directory.
 fn anchor(spec: &mut Spec, folder: &Path) {
+    find_code(spec, folder);
     let cluster = &mut spec.cluster;
     let client = &mut spec.client;
     let programs = [cluster.command.first_mut(), client.command.first_mut()];
@@ -89,6 +90,30 @@ fn anchor(spec: &mut Spec, folder: &Path) {
             *path = absolute.to_owned();
         }
     }
+}
+
+/// Gives VMs that are started with the default command the compiled code beside the spec, if no code path is given:
+/// `ebin`, and what mix and rebar3 build.
+fn find_code(spec: &mut Spec, folder: &Path) {
+    let (paths, is_default) = match spec.placement {
+        Placement::Node => {
+            let is_default = spec.cluster.command == ClusterSpec::default().command;
+            (&mut spec.cluster.code_paths, is_default)
+        }
+        Placement::Client => {
+            let is_default = spec.client.command.is_empty();
+            (&mut spec.client.code_paths, is_default)
+        }
+    };
+    if !is_default || !paths.is_empty() {
+        return;
+    }
+    let env = std::env::var("MIX_ENV").ok().filter(|env| !env.is_empty() && !env.contains('/'));
+    let builds = [env.as_deref().unwrap_or("dev"), "default"];
+    let is_there = |path: &str| folder.join(path).is_dir();
+    paths.extend(is_there("ebin").then(|| "ebin".to_owned()));
+    let build = builds.into_iter().find(|build| is_there(&format!("_build/{build}/lib")));
+    paths.extend(build.map(|build| format!("_build/{build}/lib/*/ebin")));
 }
 
 /// Takes out `.`, and `..` with the folder before it, so that paths can be read by people. A path through

@@ -3,6 +3,7 @@
 //! Steps: the node registers its name at its EPMD port (the plane tells); its agent dials. If the node
 //! does not contain the agent, it is loaded at once; if it does but does not dial soon, it is started.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use fuzz_dist_nemesis::guard::Identity;
 use super::bootstrap::{AgentArguments, BootstrapError, Visit};
 use super::diagnosis::Output;
 use super::launch::Place;
-use super::{Inner, LOOK_EVERY, beam_of, internal, is_of, lock, namespaces};
+use super::{Inner, LOOK_EVERY, beam_of, internal, is_of, lock, namespaces, worker};
 use crate::agents::Role;
 use crate::recorder::map;
 use crate::request::RunError;
@@ -47,7 +48,7 @@ impl Inner {
     /// Waits until the agent of the node has dialled. Ok also when it is `over`, or when the node was
     /// started once more by someone else meanwhile.
     pub(super) fn arrive(
-        &self,
+        self: &Arc<Self>,
         place: &Place,
         deadline: Instant,
         over: &dyn Fn() -> bool,
@@ -68,6 +69,7 @@ impl Inner {
                 return Ok(());
             }
             if self.has_arrived(place)? {
+                worker::start(self, &place.short);
                 return Ok(());
             }
             self.check_lives(place, progress.stalled)?;
@@ -147,7 +149,7 @@ impl Inner {
                 return Ok(false);
             }
         }
-        if progress.contains_agent == Some(false) {
+        if progress.contains_agent == Some(false) || !visit.has_loaded_agent()? {
             visit.load_agent(&self.agent_beam)?;
         }
         visit.start_agent(&AgentArguments {
@@ -228,6 +230,11 @@ impl Inner {
                 match problem {
                     BootstrapError::Tls(_) => {
                         "`-proto_dist inet_tls` in its command or environment"
+                    }
+                    BootstrapError::Call { .. } | BootstrapError::Load { .. } => {
+                        "a node in embedded mode, or without the applications kernel and stdlib of a whole \
+                         OTP; start it with `-mode interactive` (a mix release: RELEASE_MODE=interactive in \
+                         cluster.env)"
                     }
                     _ => "the node is still booting, or has another cookie",
                 },

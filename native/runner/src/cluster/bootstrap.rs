@@ -291,6 +291,11 @@ impl Visit {
         Ok(which != atom("non_existing"))
     }
 
+    /// Whether the agent's code is loaded. A release runs in embedded mode and loads nothing from its code path.
+    pub fn has_loaded_agent(&mut self) -> Result<bool, BootstrapError> {
+        Ok(self.call("erlang", "module_loaded", vec![atom(AGENT_MODULE)])? == atom("true"))
+    }
+
     /// Loads the agent's code.
     pub fn load_agent(&mut self, beam: &[u8]) -> Result<(), BootstrapError> {
         let file = string(&format!("{AGENT_MODULE}.beam"));

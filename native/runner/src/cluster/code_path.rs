@@ -21,6 +21,35 @@ pub fn find_ebin() -> Result<PathBuf, RunError> {
     find(set.map(PathBuf::from).as_deref(), &exe)
 }
 
+/// The folders that code paths name, absolute. In a path a `*` stands for any name of a folder, as in
+/// `_build/dev/lib/*/ebin`; folders that do not exist stay out then.
+pub fn expand(paths: &[String]) -> Vec<PathBuf> {
+    let absolute =
+        |path: &String| std::path::absolute(path).unwrap_or_else(|_| Path::new(path).to_owned());
+    paths.iter().flat_map(|path| expand_one(&absolute(path))).collect()
+}
+
+fn expand_one(path: &Path) -> Vec<PathBuf> {
+    if !path.components().any(|part| part.as_os_str() == "*") {
+        return vec![path.to_owned()];
+    }
+    let mut found = vec![PathBuf::new()];
+    for part in path.components() {
+        if part.as_os_str() != "*" {
+            found.iter_mut().for_each(|folder| folder.push(part));
+            continue;
+        }
+        let inside = |folder: &PathBuf| -> Vec<PathBuf> {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path()).collect()
+        };
+        found = found.iter().flat_map(inside).collect();
+    }
+    found.retain(|folder| folder.is_dir());
+    found.sort();
+    found
+}
+
 /// The code of the node agent.
 pub fn read_agent(ebin: &Path) -> Result<Vec<u8>, RunError> {
     let file = agent_file(ebin);
@@ -89,6 +118,18 @@ mod tests {
         compiled(&lib.join("ebin"));
         assert_eq!(find(None, &lib.join("priv/native/fuzz_dist")).unwrap(), lib.join("ebin"));
         assert_eq!(read_agent(&ebin).unwrap(), b"beam");
+    }
+
+    #[test]
+    fn a_star_in_a_code_path_is_every_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |name: &str| root.path().join(name);
+        for name in ["lib/b/ebin", "lib/a/ebin", "lib/c/src"] {
+            std::fs::create_dir_all(folder(name)).unwrap();
+        }
+        let paths = ["lib/*/ebin", "none/*/ebin", "plain"].map(|p| folder(p).display().to_string());
+        let wanted = ["lib/a/ebin", "lib/b/ebin", "plain"].map(folder);
+        assert_eq!(expand(&paths), wanted);
     }
 
     #[test]

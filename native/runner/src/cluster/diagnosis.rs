@@ -13,11 +13,20 @@ const BYTES_MAX: u64 = 64 << 10;
 /// Longest quoted line; error terms of the BEAM can be very long.
 const LINE_CHARS_MAX: usize = 300;
 
+/// The usual reason is a system with a fixed port, of which every node wants the same.
+const PORT_IN_USE: &str = "a TCP port that it listens on is in use. The nodes of a run share this machine, so each \
+    needs a port of its own: name it in cluster.ports ({ name = \"http\" }) and pass `{port:http}` to the node, in \
+    cluster.env (PORT = \"{port:http}\") or in its command";
+
+/// How the boot module begins its last line.
+const CANNOT_BOOT: &str = "fuzz_dist: cannot boot ";
+
+/// Of more use than what the boot module says about it.
+const PORT_CAUSES: &[(&str, &str)] =
+    &[("eaddrinuse", PORT_IN_USE), ("address already in use", PORT_IN_USE)];
+
 /// What the output contains, and what it means.
 const CAUSES: &[(&str, &str)] = &[
-    ("fuzz_dist: cannot boot", "the boot module says it above"),
-    ("eaddrinuse", "a port that it listens on is in use"),
-    ("address already in use", "a port that it listens on is in use"),
     ("seems to be in use by some other Erlang node", "a node of the same name is still registered"),
     ("register/listen error", "it could not register its name at its EPMD port"),
     ("Can't set short node name", "its name is refused; the naming of the cluster needs `-name`"),
@@ -58,8 +67,11 @@ impl Output {
             .filter(|line| !line.is_empty())
             .map(|line| line.chars().take(LINE_CHARS_MAX).collect())
             .collect();
-        let skipped = lines.len().saturating_sub(LINES_MAX);
-        Output { lines: lines[skipped..].to_vec(), text }
+        let (earlier, last) = lines.split_at(lines.len().saturating_sub(LINES_MAX));
+        // What our boot module says is worth more than the crash report that may follow it.
+        let boot = earlier.iter().find(|line| line.contains(CANNOT_BOOT));
+        let lines = boot.into_iter().chain(last).cloned().collect();
+        Output { lines, text }
     }
 
     /// The end of it, as it is.
@@ -68,13 +80,24 @@ impl Output {
     }
 
     /// What it usually means, if anything is recognised.
-    pub fn cause(&self) -> Option<&'static str> {
-        CAUSES.iter().find(|(pattern, _)| self.text.contains(pattern)).map(|(_, cause)| *cause)
+    pub fn cause(&self) -> Option<&str> {
+        let known = |causes: &[(&str, &'static str)]| {
+            let found = causes.iter().find(|(pattern, _)| self.text.contains(pattern));
+            found.map(|(_, cause)| *cause)
+        };
+        known(PORT_CAUSES).or_else(|| self.boot_failure()).or_else(|| known(CAUSES))
+    }
+
+    /// What our boot module could not start, in its own words.
+    fn boot_failure(&self) -> Option<&str> {
+        let (_, line) = self.text.lines().find_map(|line| line.split_once(CANNOT_BOOT))?;
+        let (_node, reason) = line.split_once(": ")?;
+        Some(reason.char_indices().nth(LINE_CHARS_MAX).map_or(reason, |(end, _)| &reason[..end]))
     }
 
     /// The likely cause and the last lines, for a message; `file` names the output.
     pub fn quote(&self, file: &Path, otherwise: &str) -> String {
-        let cause = self.cause().unwrap_or(otherwise);
+        let cause = self.cause().unwrap_or(otherwise).trim_end_matches('.');
         let mut text = format!("\nLikely cause: {cause}.");
         if self.lines.is_empty() {
             text.push_str(&format!("\n{} is empty.", file.display()));
@@ -114,7 +137,23 @@ mod tests {
         assert!(quoted.contains("Likely cause: unknown."), "{quoted}");
         assert!(!quoted.contains("line 5\n") && quoted.contains("  | line 6\n"), "{quoted}");
         assert!(quoted.ends_with("  | line 20"), "{quoted}");
-        assert_eq!(Output::read(&file, 0).cause(), Some("a port that it listens on is in use"));
+        assert_eq!(Output::read(&file, 0).cause(), Some(PORT_IN_USE));
+    }
+
+    #[test]
+    fn what_could_not_be_booted_is_the_cause() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("output.log");
+        // The report of the crash is written after it.
+        let mut text =
+            "** crash dump\nfuzz_dist: cannot boot n1@127.0.0.1: kv:start/2 crashed: no database\n"
+                .to_owned();
+        (0..2 * LINES_MAX).for_each(|line| text += &format!("neighbours: {line}\n"));
+        std::fs::write(&file, text).unwrap();
+        let output = Output::read(&file, 0);
+        assert_eq!(output.cause(), Some("kv:start/2 crashed: no database"));
+        let quoted = output.quote(&file, "unknown");
+        assert!(quoted.contains("  | fuzz_dist: cannot boot n1@127.0.0.1"), "{quoted}");
     }
 
     #[test]

@@ -12,11 +12,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use fuzz_dist_core::fault::Plane;
+use fuzz_dist_core::fault::{FaultSchedule, Plane};
 use fuzz_dist_core::spec::{ClusterSpec, Naming, Placement, Spec};
 use fuzz_dist_nemesis::guard::SpawnRequest;
 
 use super::bootstrap::AGENT_MODULE;
+use super::code_path;
 use super::home;
 use super::placeholders::Values;
 use crate::nemesis::planes::{self, NodeStart};
@@ -30,7 +31,7 @@ const CLIENT_COMMAND: &[&str] =
     &["elixir", "--no-halt", "--erl", "-noinput", "-e", ":fuzz_dist_boot.start()"];
 
 /// Named by commands of nodes that boot with our code.
-const BOOT_MODULE: &str = "fuzz_dist_boot";
+pub(super) const BOOT_MODULE: &str = "fuzz_dist_boot";
 
 /// Seconds that a dying VM may spend on its crash dump; its name stays taken meanwhile.
 const CRASH_DUMP_SECONDS: u32 = 2;
@@ -141,6 +142,8 @@ pub(super) struct Launcher {
     pub ebin: PathBuf,
     /// Planes that may have a say in how nodes are started.
     pub planes: Vec<Plane>,
+    /// The faults, if they are given and not drawn from the spec.
+    pub schedule: Option<FaultSchedule>,
 }
 
 impl Launcher {
@@ -198,6 +201,7 @@ impl Launcher {
         for prepare in registered.filter_map(|registration| registration.prepare) {
             prepare(&mut NodeStart {
                 spec: &self.spec,
+                schedule: self.schedule.as_ref(),
                 node: &place.short,
                 folder: &place.folder,
                 request,
@@ -300,8 +304,8 @@ impl Launcher {
             true => (&self.spec.client.code_paths, true),
             false => (&self.spec.cluster.code_paths, self.nodes_contain_us()),
         };
-        for path in paths {
-            ours.extend(["-pa".to_owned(), absolute(Path::new(path)).display().to_string()]);
+        for path in code_path::expand(paths) {
+            ours.extend(["-pa".to_owned(), path.display().to_string()]);
         }
         if ours_too {
             // At the end: a project's own build of fuzz_dist comes first.
@@ -386,6 +390,7 @@ mod tests {
             run: "r".into(),
             ebin: "/our/ebin".into(),
             planes: Vec::new(),
+            schedule: None,
         }
     }
 

@@ -69,6 +69,10 @@ impl Cluster {
             Some(alias) => aliases.insert(node.to_owned(), alias),
             None => aliases.remove(node),
         };
+        drop(aliases);
+        if let Some(full_name) = self.full_name(node) {
+            self.inner.directory.rename(node, &full_name);
+        }
     }
 
     /// Nodes that are started as somebody else.

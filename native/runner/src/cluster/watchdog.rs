@@ -52,8 +52,16 @@ type Rescued = Arc<dyn Fn(&str, &Rescue) + Send + Sync>;
 pub(super) struct Watchdog {
     crashes: Mutex<HashMap<String, u32>>,
     rescued: Mutex<Option<Rescued>>,
-    /// Held while a node is started: not by us and by the heal of a fault at the same time.
-    pub(super) starting: Mutex<()>,
+    /// One for each node, held while it is started: not by us and by the heal of a fault at the same time. Nodes
+    /// do not wait for each other.
+    starting: Mutex<HashMap<String, Arc<Mutex<()>>>>,
+}
+
+impl Watchdog {
+    /// Held by whoever starts this node.
+    pub(super) fn starting(&self, node: &str) -> Arc<Mutex<()>> {
+        Arc::clone(lock(&self.starting).entry(node.to_owned()).or_default())
+    }
 }
 
 impl std::fmt::Debug for Watchdog {
@@ -136,7 +144,8 @@ fn restart(inner: &Arc<Inner>, node: &str, crash: Crash) {
     }
     let Ok(place) = inner.place(node) else { return };
     let launched = {
-        let _starting = lock(&inner.watchdog.starting);
+        let starting = inner.watchdog.starting(node);
+        let _starting = lock(&starting);
         if crash.is_theirs(inner, node) {
             return;
         }

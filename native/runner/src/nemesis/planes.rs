@@ -76,6 +76,8 @@ pub type Prepare = fn(&mut NodeStart<'_>) -> Result<(), RunError>;
 pub struct NodeStart<'a> {
     /// The test.
     pub spec: &'a Spec,
+    /// The faults, if they are given and not drawn from the spec.
+    pub schedule: Option<&'a FaultSchedule>,
     /// The node's short name.
     pub node: &'a str,
     /// `nodes/<short>` of the run: what a plane keeps about a node goes there.
@@ -84,11 +86,33 @@ pub struct NodeStart<'a> {
     pub request: &'a mut SpawnRequest,
 }
 
+impl NodeStart<'_> {
+    /// Whether the run may have a fault of this kind.
+    pub fn may_have(&self, is_one: impl Fn(&FaultKind) -> bool) -> bool {
+        may_have(self.spec, self.schedule, is_one)
+    }
+}
+
+/// Whether a run may have a fault of this kind: the schedule has one, or, when the faults are not drawn yet, the spec
+/// names one or has packages, which may draw it.
+pub fn may_have(
+    spec: &Spec,
+    schedule: Option<&FaultSchedule>,
+    is_one: impl Fn(&FaultKind) -> bool,
+) -> bool {
+    match schedule {
+        Some(schedule) => schedule.faults.iter().any(|fault| is_one(&fault.kind)),
+        None => spec.nemesis.faults.iter().any(|fault| is_one(&fault.kind)),
+    }
+}
+
 /// What planes work with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tools {
     /// The test.
     pub spec: Arc<Spec>,
+    /// Every fault of the run.
+    pub schedule: Arc<FaultSchedule>,
     /// Where draws come from that can be made only when a fault starts: `seed.stream("late-NAME", id)`.
     pub seed: Seed,
     /// The folder of the run, absolute.
@@ -343,6 +367,22 @@ mod tests {
         assert!(is_late(SECOND, 3 * SECOND, 3 * SECOND));
         assert!(!is_late(SECOND, 11 * SECOND, 600 * SECOND));
         assert!(is_late(SECOND, 12 * SECOND, 600 * SECOND));
+    }
+
+    #[test]
+    fn a_given_schedule_says_which_faults_a_run_may_have_and_not_the_spec() {
+        use fuzz_dist_core::fault::DiskFault;
+        let text = "nodes = 1\n[client]\nmodule = \"m\"\n[workload]\nname = \"register\"\n\
+                    [nemesis]\nfaults = [{ kind = \"kill\", duration_ms = 10 }]\n";
+        let spec = fuzz_dist_core::spec::parse(text, "t.toml").unwrap();
+        let text = r#"{"version": 1, "seed": 1, "nodes": ["n1"], "faults": [{"id": 1, "kind": "disk-lose-unsynced",
+            "files": ["**"], "target": {"named": ["n1"]}, "start_ns": 0, "duration_ns": 1}]}"#;
+        let schedule: FaultSchedule = serde_json::from_str(text).unwrap();
+        let loses =
+            |kind: &FaultKind| matches!(kind, FaultKind::Disk(DiskFault::DiskLoseUnsynced { .. }));
+        let kills = |kind: &FaultKind| kind.name() == "kill";
+        assert!(may_have(&spec, Some(&schedule), loses) && !may_have(&spec, None, loses));
+        assert!(!may_have(&spec, Some(&schedule), kills) && may_have(&spec, None, kills));
     }
 
     #[test]

@@ -143,6 +143,13 @@ impl Slots {
         }
     }
 
+    /// The connection in use of the worker that has just come over another one: it has lost that one, whose end may
+    /// be told later.
+    pub(super) fn replaced_by(&self, link: &Arc<Link>) -> Option<Arc<Link>> {
+        let slot = self.slots.iter().find(|slot| slot.name == link.name())?;
+        slot.link.clone().filter(|current| !Arc::ptr_eq(current, link))
+    }
+
     /// Workers without an initialised connection.
     pub(super) fn missing(&self) -> Vec<String> {
         self.slots.iter().filter(|slot| slot.link.is_none()).map(|s| s.name.clone()).collect()
@@ -222,5 +229,41 @@ impl Broadcaster {
         for link in lock(&self.live).iter() {
             link.send(message.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::agents::link::tests::link;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_worker_that_comes_over_another_connection_has_lost_the_first() {
+        let name = || vec!["n1".to_owned()];
+        let placing = Placing { workers: name(), nodes: name(), initialise: Arc::new(|_| Ok(())) };
+        let mut slots = Slots::new(placing);
+        let ((first, _a), (second, _b)) = (link("n1", 8), link("n1", 8));
+        let (first, second) = (Arc::new(first), Arc::new(second));
+        let take_into_use = |slots: &mut Slots, link: &Arc<Link>| {
+            slots.initialise(link);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while slots.take_ready().is_empty() {
+                assert!(Instant::now() < deadline);
+                std::thread::yield_now();
+            }
+        };
+        assert!(slots.replaced_by(&first).is_none());
+        take_into_use(&mut slots, &first);
+        assert!(slots.replaced_by(&first).is_none(), "it is the same");
+        // The second comes before the end of the first is told.
+        let lost = slots.replaced_by(&second).unwrap();
+        assert!(Arc::ptr_eq(&lost, &first) && slots.down(&lost));
+        assert_eq!(slots.missing(), ["n1"]);
+        take_into_use(&mut slots, &second);
+        assert!(!slots.down(&first), "the end of the first concerns nobody any more");
+        assert!(slots.missing().is_empty());
     }
 }

@@ -5,12 +5,13 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::fault::{Fault, Resolved};
 use fuzz_dist_core::seed::Seed;
-use fuzz_dist_runner::agents::{Agents, Link, Role};
+use fuzz_dist_runner::agents::{Agents, EVENTS_MAX, Link, Role};
+use fuzz_dist_runner::directory::NodeDirectory;
 use fuzz_dist_runner::nemesis::planes::vm::VmPlane;
 use fuzz_dist_runner::nemesis::planes::{FaultPlane, Order};
 
@@ -39,13 +40,15 @@ fn main() -> ExitCode {
 /// Prints its address, applies the faults (JSON) to the node `n1` when its agent has dialled, prints what is seen of
 /// each, and stays.
 fn vm_core(ebin: &str, node: &str, faults: &str) -> Result<(), Box<dyn Error>> {
-    let ((workers, _inbox), (nodes, _observer)) = (channel(), channel());
+    let ((workers, _inbox), (nodes, _observer)) =
+        (sync_channel(EVENTS_MAX), sync_channel(EVENTS_MAX));
     let agents = Arc::new(Agents::start("secret", "r", workers, nodes)?);
     println!("{}", agents.address());
     let deadline = Instant::now() + PATIENCE;
     agents.wait_for(Role::Node, "n1", deadline, Link::is_alive).ok_or("no agent has dialled")?;
     let names = vec![("n1".to_owned(), node.to_owned())];
-    let plane = VmPlane::new(agents, names, PathBuf::from(ebin), Seed(1), false);
+    let plane =
+        VmPlane::new(agents, NodeDirectory::new(names), PathBuf::from(ebin), Seed(1), false);
     for fault in serde_json::from_str::<Vec<Fault>>(faults)? {
         let kind = fault.kind.name();
         let resolved = Resolved { nodes: vec!["n1".into()], links: Vec::new() };

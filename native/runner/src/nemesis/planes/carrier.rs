@@ -36,6 +36,7 @@ use super::{
     AHEAD, Applied, AppliedFault, FaultPlane, NodeStart, Order, Registration, Seen, Tools,
 };
 use crate::cluster::{Cluster, quote};
+use crate::directory::NodeDirectory;
 use crate::recorder::{map, strings};
 use crate::request::RunError;
 
@@ -58,7 +59,9 @@ pub const REGISTRATION: Registration = Registration {
 };
 
 fn availability(kind: &FaultKind, spec: Option<&Spec>) -> Availability {
-    let FaultKind::Carrier(kind) = kind else { return Availability::not_built() };
+    if !matches!(kind, FaultKind::Carrier(_)) {
+        return Availability::not_built();
+    }
     if let Err(reason) = library::find() {
         return Availability::Unavailable(reason);
     }
@@ -66,21 +69,12 @@ fn availability(kind: &FaultKind, spec: Option<&Spec>) -> Availability {
     if let Some(reason) = library::conflict(spec) {
         return Availability::Unavailable(reason);
     }
-    if matches!(kind, CarrierFault::Drop { .. }) && !is_plain(spec) {
-        return Availability::Unavailable(
-            "the spec has faults of this plane but no `drop`, so that its nodes use atom caches and \
-             fragments, and a lost frame would end the connection: add a `drop` to [[nemesis.faults]]"
-                .into(),
-        );
-    }
     Availability::Real
 }
 
-/// Whether frames may be lost: when the spec has a `drop`, or leaves the faults to a schedule.
-fn is_plain(spec: &Spec) -> bool {
-    let kinds = || spec.nemesis.faults.iter().map(|fault| &fault.kind);
-    let is_drop = |kind: &FaultKind| matches!(kind, FaultKind::Carrier(CarrierFault::Drop { .. }));
-    kinds().any(is_drop) || !kinds().any(|kind| kind.plane() == Plane::Carrier)
+/// A fault that loses frames: its nodes use no atom cache and no fragments, or a lost frame would end the connection.
+fn is_drop(kind: &FaultKind) -> bool {
+    matches!(kind, FaultKind::Carrier(CarrierFault::Drop { .. }))
 }
 
 fn has_carrier(spec: &Spec, node: &str) -> bool {
@@ -103,12 +97,13 @@ fn prepare(start: &mut NodeStart<'_>) -> Result<(), RunError> {
     let copied = std::fs::create_dir_all(&folder)
         .and_then(|()| std::fs::copy(&found.module, folder.join(MODULE_FILE)));
     copied.map_err(|e| RunError::Internal(format!("{}: {e}", folder.display())))?;
+    let plain = start.may_have(is_drop);
     let env = &mut start.request.env;
     let flags = env.entry("ERL_ZFLAGS".into()).or_default();
     flags.push_str(&format!(" -proto_dist fuzz -pa {}", quote(&folder.display().to_string())));
     env.insert(LIBRARY_VARIABLE.into(), found.library.display().to_string());
     env.insert(SOCKET_VARIABLE.into(), format!("@{}", socket_name(start.folder)));
-    if is_plain(start.spec) {
+    if plain {
         env.insert(PLAIN_VARIABLE.into(), "1".into());
     }
     if start.spec.cluster.naming == Naming::Release {
@@ -139,8 +134,7 @@ type Drivers = BTreeMap<String, Arc<Driver>>;
 struct CarrierPlane {
     tools: Tools,
     drivers: Arc<Drivers>,
-    /// Full names of nodes, by short name.
-    names: Arc<BTreeMap<String, String>>,
+    names: NodeDirectory,
     next_rule: AtomicU64,
     tending: Arc<AtomicBool>,
     tender: Option<JoinHandle<()>>,
@@ -148,11 +142,11 @@ struct CarrierPlane {
 
 impl CarrierPlane {
     fn new(tools: &Tools) -> Result<CarrierPlane, RunError> {
-        let names: BTreeMap<_, _> = tools.cluster.full_names().into_iter().collect();
-        let with_driver = names.keys().filter(|node| has_carrier(&tools.spec, node));
-        let driver = |node: &String| {
-            let folder = tools.run_dir.join("nodes").join(node);
-            (node.clone(), Arc::new(Driver::new(socket_name(&folder))))
+        let names = tools.cluster.directory().clone();
+        let with_driver = names.shorts().into_iter().filter(|node| has_carrier(&tools.spec, node));
+        let driver = |node: String| {
+            let folder = tools.run_dir.join("nodes").join(&node);
+            (node, Arc::new(Driver::new(socket_name(&folder))))
         };
         let drivers: Arc<Drivers> = Arc::new(with_driver.map(driver).collect());
         for (node, driver) in drivers.iter() {
@@ -171,7 +165,7 @@ impl CarrierPlane {
         Ok(CarrierPlane {
             tools: tools.clone(),
             drivers,
-            names: Arc::new(names),
+            names,
             next_rule: AtomicU64::new(1),
             tending,
             tender: Some(tender),
@@ -182,7 +176,7 @@ impl CarrierPlane {
     fn place(&self, link: &Link, kind: &CarrierFault) -> Result<Place, String> {
         let place = |node: &str, peer: &str, direction| {
             let driver = Arc::clone(self.drivers.get(node)?);
-            let peer = self.names.get(peer)?.clone();
+            let peer = self.names.full(peer)?;
             Some(Place { link: link.clone(), node: node.to_owned(), peer, direction, driver })
         };
         if let Some(place) = place(&link.from, &link.to, Direction::Out) {

@@ -54,13 +54,6 @@ fn availability(kind: &FaultKind, _spec: Option<&Spec>) -> Availability {
     }
 }
 
-/// Whether a run with this spec may have such a fault: it names one, or leaves faults to a schedule.
-fn may_have(spec: &Spec, is_one: impl Fn(&DiskFault) -> bool) -> bool {
-    let nemesis = &spec.nemesis;
-    let mut faults = nemesis.faults.iter().map(|fault| &fault.kind);
-    nemesis.is_empty() || faults.any(|kind| matches!(kind, FaultKind::Disk(kind) if is_one(kind)))
-}
-
 /// Preloads the library, and begins a new journal if one may be needed: what is on the disk now is durable.
 fn prepare(start: &mut NodeStart<'_>) -> Result<(), RunError> {
     let Some(page) = shim::prepare(start)? else { return Ok(()) };
@@ -72,7 +65,9 @@ fn prepare(start: &mut NodeStart<'_>) -> Result<(), RunError> {
     };
     gone(std::fs::remove_file(folder.join(JOURNAL_FILE)))?;
     gone(std::fs::remove_dir_all(folder.join(SAVED_FOLDER)))?;
-    let wanted = may_have(start.spec, |kind| matches!(kind, DiskFault::DiskLoseUnsynced { .. }));
+    let loses =
+        |kind: &FaultKind| matches!(kind, FaultKind::Disk(DiskFault::DiskLoseUnsynced { .. }));
+    let wanted = start.may_have(loses);
     if wanted {
         std::fs::create_dir(folder.join(SAVED_FOLDER)).map_err(failed)?;
     }
@@ -89,7 +84,9 @@ struct DiskPlane {
 
 impl DiskPlane {
     fn open(tools: &Tools) -> Result<DiskPlane, RunError> {
-        let restores = may_have(&tools.spec, |kind| matches!(kind, DiskFault::FileRestore { .. }));
+        let is_restore =
+            |kind: &FaultKind| matches!(kind, FaultKind::Disk(DiskFault::FileRestore { .. }));
+        let restores = tools.schedule.faults.iter().any(|fault| is_restore(&fault.kind));
         let snapshots = if restores { Snapshots::take(tools)? } else { Snapshots::default() };
         Ok(DiskPlane {
             tools: tools.clone(),

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fuzz_dist_core::Value;
 use fuzz_dist_core::clock;
 use fuzz_dist_core::fault::{Availability, FaultKind, Plane, ProcessFault};
 use fuzz_dist_core::spec::{Naming, Spec};
@@ -108,11 +109,7 @@ impl ProcessPlane {
 
     /// From its next start on the node has another name or cookie, or its own again.
     fn start_as(&self, node: &str, alias: Option<Alias>) {
-        let cluster = &self.tools.cluster;
-        cluster.set_alias(node, alias);
-        if let Some(full_name) = cluster.full_name(node) {
-            self.tools.mesh.rename(node, &full_name);
-        }
+        self.tools.cluster.set_alias(node, alias);
     }
 
     fn set_mapper(&self, node: &str, fault: Option<MapperFault>) -> Result<(), String> {
@@ -263,8 +260,13 @@ impl AppliedToProcesses {
                 let process = tools.cluster.os_pid(&node);
                 let same = || tools.cluster.os_pid(&node) == process && tools.cluster.is_up(&node);
                 if let Err(error) = drain(&pipe, &dump, same) {
-                    // The node is killed to be started again; only its dump is incomplete.
-                    eprintln!("{}: {error}", dump.display());
+                    // The node is killed to be started again; only its dump is incomplete, and this goes
+                    // where somebody who looks for it sees it. A history that cannot be written is
+                    // reported by the interpreter.
+                    let text = format!("{}: {error}", dump.display());
+                    let value = map([("reason", Value::str(text))]);
+                    let now_ns = tools.recorder.now_ns();
+                    let _ = tools.recorder.observer(now_ns, "dump-incomplete", Some(&node), value);
                 }
                 let _ = std::fs::remove_file(&pipe);
             });

@@ -31,6 +31,7 @@ use super::{Applied, AppliedFault, FaultPlane, Order, Registration, Seen, Tools}
 use crate::agents::message::tagged;
 use crate::agents::{Agents, Link, RequestError, Role};
 use crate::cluster::code_path;
+use crate::directory::NodeDirectory;
 use crate::observer::short_name;
 use crate::recorder::map;
 use crate::request::RunError;
@@ -82,8 +83,7 @@ fn availability(kind: &FaultKind, spec: Option<&Spec>) -> Availability {
 #[derive(Debug)]
 pub struct VmPlane {
     agents: Arc<Agents>,
-    /// Short and full names.
-    nodes: Vec<(String, String)>,
+    nodes: NodeDirectory,
     /// Where the compiled modules are.
     ebin: PathBuf,
     seed: Seed,
@@ -116,7 +116,7 @@ enum Refusal {
 impl VmPlane {
     fn open(tools: &Tools) -> Result<VmPlane, RunError> {
         let agents = Arc::clone(&tools.agents);
-        let nodes = tools.cluster.full_names();
+        let nodes = tools.cluster.directory().clone();
         let ebin = code_path::find_ebin()?;
         let plane = VmPlane::new(agents, nodes, ebin, tools.seed, tools.spec.cluster.connect);
         plane.load_everywhere();
@@ -126,16 +126,16 @@ impl VmPlane {
     /// The first fault of a node would else be late by what loading takes. A node that cannot is told of by its faults.
     fn load_everywhere(&self) {
         std::thread::scope(|scope| {
-            for (node, _) in &self.nodes {
-                scope.spawn(move || self.link(node).map(drop));
+            for node in self.nodes.shorts() {
+                scope.spawn(move || self.link(&node).map(drop));
             }
         });
     }
 
-    /// For nodes (short and full names) whose agents dial `agents`, with the folder of our compiled modules.
+    /// For nodes whose agents dial `agents`, with the folder of our compiled modules.
     pub fn new(
         agents: Arc<Agents>,
-        nodes: Vec<(String, String)>,
+        nodes: NodeDirectory,
         ebin: PathBuf,
         seed: Seed,
         reconnects: bool,
@@ -220,14 +220,13 @@ impl VmPlane {
             return Err(reason);
         }
         for (node, full_name) in elsewhere {
-            let there = short_name(&full_name);
-            if !self.nodes.iter().any(|(_, full)| *full == full_name) {
+            let Some(there) = self.nodes.short(&full_name) else {
                 return Err(format!("{node}: the process is on {full_name}, no node of the run"));
-            }
+            };
             if held.iter().any(|one| one.node == there) {
                 continue;
             }
-            held.push(self.apply_to(there, order, request).map_err(|refusal| match refusal {
+            held.push(self.apply_to(&there, order, request).map_err(|refusal| match refusal {
                 Refusal::Reason(reason) => reason,
                 Refusal::Elsewhere(next) => format!(
                     "{node} said that the process is on {there}, which said that it is on {}: it moves",

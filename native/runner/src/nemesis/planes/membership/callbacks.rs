@@ -10,6 +10,7 @@ use fuzz_dist_core::spec::Placement;
 use super::System;
 use super::machine::{Change, Members, Operation, Outcome};
 use crate::agents::{Agents, RequestError, Role};
+use crate::directory::NodeDirectory;
 use crate::nemesis::planes::Tools;
 use crate::observer::short_name;
 use crate::request::RunError;
@@ -33,8 +34,7 @@ const AGENT_PATIENCE: Duration = Duration::from_secs(10);
 /// The module of a test.
 pub(super) struct Callbacks {
     agents: Arc<Agents>,
-    /// Short and full names.
-    nodes: Vec<(String, String)>,
+    nodes: NodeDirectory,
     /// The VM where all callbacks run, if they do not run in the nodes.
     client: Option<String>,
     module: String,
@@ -50,7 +50,7 @@ impl Callbacks {
         };
         let mut callbacks = Callbacks {
             agents: Arc::clone(&tools.agents),
-            nodes: tools.cluster.full_names(),
+            nodes: tools.cluster.directory().clone(),
             client,
             module: tools.spec.nemesis.membership.clone(),
             changes: Vec::new(),
@@ -62,12 +62,12 @@ impl Callbacks {
     }
 
     fn ask_changes(&self) -> Result<Vec<Change>, String> {
-        let (first, _) = self.nodes.first().ok_or("there are no nodes")?;
-        let vm = self.vm(first);
+        let first = self.nodes.shorts().into_iter().next().ok_or("there are no nodes")?;
+        let vm = self.vm(&first);
         let deadline = Instant::now() + AGENT_PATIENCE;
         drop(self.agents.wait_for(Role::Node, vm, deadline, |_| true));
         let answer = self
-            .call(first, "changes", [], VIEW_TIMEOUT)
+            .call(&first, "changes", [], VIEW_TIMEOUT)
             .map_err(|error| format!("{} could not be asked: {error}", self.module))?;
         match answer.items() {
             Some([status, Value::List(names)]) if status.as_text() == Some("ok") => {
@@ -90,8 +90,7 @@ impl Callbacks {
     }
 
     fn full(&self, node: &str) -> Value {
-        let known = self.nodes.iter().find(|(short, _)| short == node);
-        Value::sym(known.map_or(node, |(_, full)| full))
+        self.nodes.full(node).map_or_else(|| Value::sym(node), |full| Value::sym(&full))
     }
 
     fn call(
@@ -128,7 +127,7 @@ impl System for Callbacks {
             return None;
         }
         let names = members.iter().filter_map(Value::as_text).map(short_name);
-        let mine = |name: &&str| self.nodes.iter().any(|(short, _)| short == name);
+        let mine = |name: &&str| self.nodes.contains(name);
         Some(names.filter(mine).map(str::to_owned).collect())
     }
 
