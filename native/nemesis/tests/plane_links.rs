@@ -130,10 +130,10 @@ fn a_hold_is_exact_bounded_and_loses_nothing() {
 /// stop for good.
 #[test]
 fn a_full_link_moves_on_after_every_change() {
+    const BYTES: usize = 32 << 20;
     let pair = Pair::start();
     let (mut opener, mut acceptor) = pair.connect();
-    socket2::SockRef::from(&acceptor).set_recv_buffer_size(4_096).unwrap();
-    let sent = pattern(24 << 20);
+    let sent = pattern(BYTES);
     let expected = sent.clone();
     let writer = thread::spawn(move || {
         opener.write_all(&sent).unwrap();
@@ -158,7 +158,7 @@ fn a_full_link_moves_on_after_every_change() {
     let kinds =
         [LinkFault::HOLD, LinkFault::delay(1, 2), LinkFault::Throttle { bytes_per_s: 50_000_000 }];
     let (mut fault, mut arrived) = (0, 0);
-    while arrived < 24 << 20 {
+    while arrived < BYTES as u64 {
         for kind in &kinds {
             fault += 2;
             pair.apply(fault, "a", "b", kind.clone());
