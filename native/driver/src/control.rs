@@ -268,10 +268,10 @@ impl Serving {
     /// its faults: what follows the first part of an answer could not be understood.
     fn answer(&mut self, number: u64, answer: &serde_json::Value) {
         let line = format!("{answer}\n");
-        if let Some(client) = self.clients.iter_mut().find(|client| client.number == number) {
-            if client.stream.write_all(line.as_bytes()).is_err() {
-                let _ = client.stream.shutdown(Shutdown::Both);
-            }
+        if let Some(client) = self.clients.iter_mut().find(|client| client.number == number)
+            && client.stream.write_all(line.as_bytes()).is_err()
+        {
+            let _ = client.stream.shutdown(Shutdown::Both);
         }
     }
 }
