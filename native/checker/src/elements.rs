@@ -38,7 +38,7 @@ pub(crate) struct SetHistory {
 impl SetHistory {
     /// Reads adds and reads; names the record that is neither.
     pub fn new(history: &History) -> Result<SetHistory, String> {
-        let (add, read) = (fuzz_dist_core::Sym::new("add"), fuzz_dist_core::Sym::new("read"));
+        let [add, read, final_read] = ["add", "read", "final-read"].map(fuzz_dist_core::Sym::new);
         let mut set = SetHistory::default();
         for (position, op) in history.ops().iter().enumerate() {
             if !op.is_client() || op.op_type != OpType::Invoke {
@@ -54,7 +54,7 @@ impl SetHistory {
                 if let (OpType::Ok, Some(pair)) = (outcome, pair) {
                     added.ok = added.ok.min(pair as u32);
                 }
-            } else if op.f == read {
+            } else if op.f == read || op.f == final_read {
                 if let (OpType::Ok, Some(pair)) = (outcome, pair) {
                     read_elements(&history.ops()[pair])?;
                     set.reads.push((position as u32, pair as u32));

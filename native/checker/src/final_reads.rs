@@ -1,9 +1,11 @@
 //! `final-reads`: a grow-only set has converged, and holds everything, when all is over.
 //!
 //! As fuzz_dist's original. Elements are added (`add v`); after the faults have healed and the adds have
-//! ended, every node is read once more (`read` with the extra key `:final? true`, or `final-read`). Every
+//! ended, every node is read once more (`read` with the extra key `:final? true` or in the final phase of
+//! a run, or `final-read`). Every
 //! final read must hold every element whose add had succeeded before the read was invoked (`missing`
-//! otherwise) and none that nobody tried to add (`unexpected`), and all final reads that were invoked
+//! otherwise) and none that nobody tried to add, tried only later, or whose every add certainly failed
+//! (`unexpected`; option `failed-adds`), and all final reads that were invoked
 //! after the last successful add must be equal (`final-reads-not-equal`; in the original this comparison
 //! can never fail). A node that took part and has no final read leaves the question open: `unknown`.
 //!
@@ -13,23 +15,25 @@
 use std::collections::BTreeSet;
 
 use fuzz_dist_core::spec::Options;
-use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Sym, Value, Verdict};
+use fuzz_dist_core::{Anomaly, CheckResult, FaultLog, History, Op, OpType, Sym, Value, Verdict};
 use serde_json::json;
 
 use crate::budget::Meter;
 use crate::elements::{NONE, about, read_elements, some};
+use crate::finals::{final_from, is_final};
 use crate::independent::INDEPENDENT;
 use crate::numbering::Numbering;
 use crate::options::{OptionError, OptionReader};
+use crate::set::FAILED_ADDS;
 use crate::{Checker, CheckerInfo, or_unknown};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
     name: "final-reads",
     about: "Whether the final reads of a grow-only set (add v; read with :final? true, or final-read) \
-            hold every element whose add succeeded, nothing that nobody added, and are equal on all \
-            nodes. Unknown if a node that took part has no final read.",
-    options: &[INDEPENDENT],
+            hold every element whose add succeeded, nothing that nobody added or whose adds all \
+            failed, and are equal on all nodes. Unknown if a node that took part has no final read.",
+    options: &[FAILED_ADDS, INDEPENDENT],
 };
 
 /// How many anomalies of a kind are told.
@@ -37,12 +41,15 @@ const ANOMALIES_MAX: usize = 8;
 
 /// The checker.
 #[derive(Debug, Clone, Copy)]
-pub struct FinalReads;
+pub struct FinalReads {
+    forbid_failed: bool,
+}
 
 /// Builds it.
 pub fn build(options: &Options) -> Result<FinalReads, OptionError> {
-    OptionReader::new(INFO.name, options, INFO.options)?;
-    Ok(FinalReads)
+    let reader = OptionReader::new(INFO.name, options, INFO.options)?;
+    let failed = reader.word("failed-adds", &["forbid", "allow"], "forbid")?;
+    Ok(FinalReads { forbid_failed: failed == "forbid" })
 }
 
 impl Checker for FinalReads {
@@ -51,7 +58,8 @@ impl Checker for FinalReads {
     }
 
     fn decide(&self, history: &History, _: &Meter) -> CheckResult {
-        or_unknown(INFO.name, Finals::new(history).map(|mut finals| finals.judge()))
+        let finals = Finals::new(history, self.forbid_failed);
+        or_unknown(INFO.name, finals.map(|mut finals| finals.judge()))
     }
 }
 
@@ -76,51 +84,73 @@ struct Finals<'a> {
     elements: Numbering,
     /// First success of an add of each element; [`NONE`] if none.
     ok: Vec<u32>,
-    tried: Vec<bool>,
+    /// First invocation of an add that did not certainly fail (or, if those are allowed, of any add);
+    /// [`NONE`] if none.
+    tried: Vec<u32>,
+    /// Whether some add of it certainly failed.
+    failed: Vec<bool>,
     /// Position of the last success of any add.
     last_ok: Option<u64>,
     reads: Vec<Final<'a>>,
+    /// Nodes that took part and have to answer.
     nodes: BTreeSet<Sym>,
 }
 
 impl<'a> Finals<'a> {
-    fn new(history: &'a History) -> Result<Finals<'a>, String> {
+    fn new(history: &'a History, forbid_failed: bool) -> Result<Finals<'a>, String> {
         let mut finals = Finals::default();
+        let from = final_from(history);
         for (invoke, completion) in history.client_pairs() {
             finals.nodes.extend(completion.and_then(|done| done.node).or(invoke.node));
             let done = completion.filter(|done| done.op_type == OpType::Ok);
             match (invoke.f.as_str(), done) {
                 ("add", done) => {
                     let number = finals.number(&invoke.value) as usize;
-                    finals.tried[number] = true;
+                    let failed = completion.is_some_and(|done| done.op_type == OpType::Fail);
+                    finals.failed[number] |= failed;
+                    if !failed || !forbid_failed {
+                        let tried = &mut finals.tried[number];
+                        *tried = (*tried).min(invoke.index as u32);
+                    }
                     if let Some(done) = done {
                         finals.ok[number] = finals.ok[number].min(done.index as u32);
                         finals.last_ok = finals.last_ok.max(Some(done.index));
                     }
                 }
-                ("read" | "final-read", Some(done)) => {
-                    let marked = |op: &Op| op.extra("final?") == Some(&Value::Bool(true));
-                    if invoke.f == "final-read" || marked(invoke) || marked(done) {
-                        let elements = read_elements(done)?;
-                        finals.reads.push(Final { invoke, done, elements });
-                    }
+                ("read" | "final-read", Some(done)) if is_final(invoke, Some(done), from) => {
+                    let elements = read_elements(done)?;
+                    finals.reads.push(Final { invoke, done, elements });
                 }
                 _ => {}
             }
         }
+        let read_on = finals.read_on();
+        // Faults are looked at only where they matter: a history may be one of many keys.
+        if !finals.nodes.is_subset(&read_on) {
+            let lasting = FaultLog::of(history).lasting();
+            finals.nodes.retain(|node| !lasting.contains(node.as_str()));
+        }
         Ok(finals)
+    }
+
+    /// Nodes with a final read.
+    fn read_on(&self) -> BTreeSet<Sym> {
+        self.reads.iter().filter_map(|read| read.done.node.or(read.invoke.node)).collect()
     }
 
     fn number(&mut self, value: &Value) -> u32 {
         let number = self.elements.number(value);
         if number as usize == self.ok.len() {
             self.ok.push(NONE);
-            self.tried.push(false);
+            self.tried.push(NONE);
+            self.failed.push(false);
         }
         number
     }
 
     fn judge(&mut self) -> CheckResult {
+        let absent: Vec<&str> =
+            self.nodes.difference(&self.read_on()).map(|node| node.as_str()).collect();
         let reads = std::mem::take(&mut self.reads);
         let held: Vec<BTreeSet<u32>> = reads
             .iter()
@@ -135,10 +165,9 @@ impl<'a> Finals<'a> {
         let unequal = self.compare(&reads, &held);
         let unequal_count = u64::from(unequal.is_some());
         anomalies.extend(unequal);
-        let read_on: BTreeSet<Sym> =
-            reads.iter().filter_map(|read| read.done.node.or(read.invoke.node)).collect();
-        let absent: Vec<&str> = self.nodes.difference(&read_on).map(|node| node.as_str()).collect();
         let acknowledged = self.ok.iter().filter(|ok| **ok != NONE).count();
+        let first = reads.iter().map(|read| read.invoke.index).min().unwrap_or(0);
+        let before = self.ok.iter().filter(|ok| u64::from(**ok) < first).count();
         let (verdict, reason) = match anomalies.first() {
             Some(first) => {
                 let more = missing.len() as u64 + unexpected.len() as u64 + unequal_count - 1;
@@ -154,8 +183,12 @@ impl<'a> Finals<'a> {
             }
             None => {
                 let text = format!(
-                    "{} final reads are equal and hold all {acknowledged} elements added",
-                    reads.len()
+                    "{} final reads are equal and hold all {before} elements acknowledged before them{}",
+                    reads.len(),
+                    match acknowledged - before {
+                        0 => String::new(),
+                        later => format!("; {later} were acknowledged later"),
+                    }
                 );
                 (Verdict::Valid, text)
             }
@@ -185,7 +218,8 @@ impl<'a> Finals<'a> {
         let before = |n: &u32| u64::from(self.ok[*n as usize]) < read.invoke.index;
         let lacks: Vec<u32> =
             (0..self.ok.len() as u32).filter(|n| before(n) && !held.contains(n)).collect();
-        let strange: Vec<u32> = held.iter().copied().filter(|n| !self.tried[*n as usize]).collect();
+        let is_tried = |n: &u32| u64::from(self.tried[*n as usize]) < read.done.index;
+        let strange: Vec<u32> = held.iter().copied().filter(|n| !is_tried(n)).collect();
         let place = read.place();
         let ends = [read.invoke.index as u32, read.done.index as u32];
         let kinds = [("missing", &lacks, missing), ("unexpected", &strange, unexpected)];
@@ -199,7 +233,10 @@ impl<'a> Finals<'a> {
             let listed = some(values.iter().copied());
             let text = match name {
                 "missing" => format!("{place} misses {} elements: {listed}", numbers.len()),
-                _ => format!("{place} holds what nobody added: {listed}"),
+                _ if self.failed[first as usize] => {
+                    format!("{place} holds elements whose adds certainly failed: {listed}")
+                }
+                _ => format!("{place} holds what nobody had added: {listed}"),
             };
             let ops = [self.ok[first as usize], ends[0], ends[1]];
             anomalies.push(about(name, values[0], text, &ops));

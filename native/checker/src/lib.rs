@@ -17,6 +17,7 @@ pub mod delivery;
 mod elements;
 pub mod elle;
 pub mod final_reads;
+mod finals;
 mod independent;
 pub mod kafka;
 pub mod linearizable;

@@ -41,6 +41,17 @@ impl Numbering {
         next
     }
 
+    /// The number of a value that was seen before.
+    #[inline]
+    pub fn get(&self, value: &Value) -> Option<u32> {
+        match *value {
+            Value::Int(n @ 0..SMALL_MAX) => {
+                self.small.get(n as usize).copied().filter(|number| *number != u32::MAX)
+            }
+            _ => self.other.get(value).copied(),
+        }
+    }
+
     /// The value of a number that was given out.
     pub fn value(&self, number: u32) -> &Value {
         &self.values[number as usize]

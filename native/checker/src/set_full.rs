@@ -8,6 +8,11 @@
 //! read*. A stable element that was missed after it was known is *stale*; with `linearizable` that is
 //! an anomaly too.
 //!
+//! **Final reads** (see `finals`) are judged node by node: an element whose add had succeeded before the
+//! last final read of a node was invoked, and which that read lacks, is lost on that node for good,
+//! whatever other nodes read later. Members that were removed are left out. A node whose final reads all
+//! failed leaves the question open: `unknown`.
+//!
 //! Differences from the original: duplicates are really counted (there the test can never be true);
 //! elements that nobody added, or only later, are anomalies (there they are ignored), and so are those
 //! whose every add failed (option `failed-adds`). Staleness is decided by the order of records, so that
@@ -17,12 +22,15 @@
 //! walked by invocation, and each element keeps only the unbroken run of reads that end with the last
 //! one that saw it; the read before the run is the last that missed it.
 
+use std::cell::LazyCell;
+
 use fuzz_dist_core::spec::Options;
-use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
+use fuzz_dist_core::{Anomaly, CheckResult, FaultLog, History, Value, Verdict};
 use serde_json::json;
 
 use crate::budget::{Exhausted, Meter};
 use crate::elements::{Added, NONE, SetHistory, about, intervals, read_elements, some};
+use crate::finals::{LastReads, Reader};
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::set::FAILED_ADDS;
@@ -32,9 +40,10 @@ use crate::{Checker, CheckerInfo};
 pub const INFO: CheckerInfo = CheckerInfo {
     name: "set-full",
     about: "What became of every element added to a set, over all reads: stable, lost (seen or \
-            acknowledged, then missed for good), never read, stale (missed for a while); also \
-            elements read twice in one read, and elements that nobody added. Invalid if any is \
-            lost, duplicated or unexpected, unknown if none is stable.",
+            acknowledged, then missed for good, or missed by the last final read of a node), never \
+            read, stale (missed for a while); also elements read twice in one read, and elements that \
+            nobody added. Invalid if any is lost, duplicated or unexpected, unknown if none is stable or \
+            no final read of a node succeeded.",
     options: &[
         OptionInfo {
             name: "linearizable",
@@ -114,6 +123,101 @@ struct Story {
     absent: u32,
     stale: bool,
     latency_ns: i64,
+    /// The reader whose last final read lacks it, if that is why it is lost.
+    stuck_on: Option<Reader>,
+}
+
+/// Elements that had been acknowledged before the read was invoked, and that it lacks. `held_by` is the
+/// last of these reads that held each element.
+fn lacking(history: &History, set: &SetHistory, rank: u32, held_by: &mut [u32]) -> Vec<u32> {
+    let (invoke, completion) = set.reads[rank as usize];
+    // Shapes were looked at when the history was read.
+    let read = read_elements(&history.ops()[completion as usize]).unwrap_or_default();
+    for number in read.iter().filter_map(|element| set.elements.get(element)) {
+        if let Some(held_by) = held_by.get_mut(number as usize) {
+            *held_by = rank;
+        }
+    }
+    let acknowledged = (0..).zip(&set.added).filter(|(_, added)| added.ok < invoke);
+    acknowledged.map(|(number, _)| number).filter(|n| held_by[*n as usize] != rank).collect()
+}
+
+/// What the last final read of each node says.
+struct AtTheEnd {
+    /// For each element a reader that lacks it, with the rank of its last final read.
+    lacking: Vec<Option<(Reader, u32)>>,
+    /// How many acknowledged elements each reader lacks.
+    counts: Vec<(Reader, usize)>,
+    /// Nodes whose final reads all failed.
+    silent: Vec<String>,
+}
+
+impl AtTheEnd {
+    fn new(history: &History, set: &SetHistory) -> AtTheEnd {
+        let last = LastReads::new(history, &set.reads);
+        // Faults are looked at only where they matter: a history may be one of many keys.
+        let log = LazyCell::new(|| FaultLog::of(history));
+        let mut end = AtTheEnd {
+            lacking: vec![None; set.added.len()],
+            counts: Vec::new(),
+            silent: Vec::new(),
+        };
+        let mut held_by = vec![NONE; set.added.len()];
+        for (&reader, &rank) in &last.by_reader {
+            match (rank, reader) {
+                (None, Reader::Node(node)) if !log.lasting().contains(node) => {
+                    end.silent.push(node.to_owned());
+                }
+                (None, _) => {}
+                (Some(rank), _) => {
+                    let lacks = lacking(history, set, rank, &mut held_by);
+                    let is_removed = |node: &str| log.removed_members().contains(node);
+                    if !lacks.is_empty() && !reader.is_node_that(is_removed) {
+                        end.take(reader, rank, &lacks);
+                    }
+                }
+            }
+        }
+        end
+    }
+
+    fn take(&mut self, reader: Reader, rank: u32, lacks: &[u32]) {
+        for number in lacks {
+            self.lacking[*number as usize].get_or_insert((reader, rank));
+        }
+        self.counts.push((reader, lacks.len()));
+    }
+
+    /// An element that a node lacks at the end is lost, whatever became of it elsewhere.
+    fn correct(&self, history: &History, walked: &Walked, story: Story) -> Story {
+        match self.lacking.get(story.element as usize) {
+            Some(&Some((reader, rank))) if story.fate != Fate::Lost => {
+                let time = |position: u32| history.ops()[position as usize].time_ns;
+                let until = time(walked.set.reads[rank as usize].0);
+                let latency_ns = until.saturating_sub(time(story.known)).max(0);
+                let (fate, stuck_on) = (Fate::Lost, Some(reader));
+                Story { fate, absent: rank, stale: false, latency_ns, stuck_on, ..story }
+            }
+            _ => story,
+        }
+    }
+
+    /// `; at the end n1 lacks 724 and n3 lacks 2`, or nothing.
+    fn summary(&self) -> String {
+        const SHOWN: usize = 4;
+        let lacks = |(reader, count): &(Reader, usize)| format!("{reader} lacks {count}");
+        let shown: Vec<String> = self.counts.iter().take(SHOWN).map(lacks).collect();
+        match (self.counts.len(), self.counts.len().saturating_sub(SHOWN)) {
+            (0, _) => String::new(),
+            (_, 0) => format!(" (at the end {})", shown.join(", ")),
+            (_, more) => format!(" (at the end {}, and {more} more nodes)", shown.join(", ")),
+        }
+    }
+
+    fn details(&self) -> serde_json::Value {
+        let rows = self.counts.iter().map(|(reader, count)| (reader.to_string(), json!(count)));
+        rows.collect::<serde_json::Map<_, _>>().into()
+    }
 }
 
 /// Reads with what they say.
@@ -144,9 +248,10 @@ impl SetFull {
 
     fn judge(&self, history: &History, walked: &Walked) -> CheckResult {
         let set = &walked.set;
+        let finals = AtTheEnd::new(history, set);
         let stories: Vec<Story> = (0..set.added.len() as u32)
             .filter(|n| set.added[*n as usize].invoke != NONE)
-            .map(|n| story(history, walked, n))
+            .map(|n| finals.correct(history, walked, story(history, walked, n)))
             .collect();
         let of = |fate| stories.iter().filter(move |s| s.fate == fate);
         // A failed add leaves nothing to lose; an element that is there all the same is unexpected.
@@ -166,7 +271,8 @@ impl SetFull {
         };
         let mut bad = Vec::new();
         if !lost.is_empty() {
-            bad.push(list("elements lost", lost.iter().map(|s| s.element).collect()));
+            let lost = list("elements lost", lost.iter().map(|s| s.element).collect());
+            bad.push(lost + &finals.summary());
         }
         if !twice.is_empty() {
             bad.push(list("read twice in one read", twice.clone()));
@@ -186,6 +292,8 @@ impl SetFull {
                 "no element is stable"
             };
             (Verdict::Unknown, format!("{why}: {} elements were tried", stories.len()))
+        } else if !finals.silent.is_empty() {
+            (Verdict::Unknown, format!("no final read succeeded on {}", finals.silent.join(", ")))
         } else {
             (
                 Verdict::Valid,
@@ -215,6 +323,7 @@ impl SetFull {
             "stale": listed(&mut stale.iter().map(|s| s.element)),
             "duplicated": listed(&mut twice.iter().copied()),
             "unexpected": listed(&mut unexpected.iter().copied()),
+            "missing-at-the-end": finals.details(),
             "stable-latencies-ms": quantiles(of(Fate::Stable).map(|s| s.latency_ns)),
             "lost-latencies-ms": quantiles(of(Fate::Lost).map(|s| s.latency_ns)),
         });
@@ -247,8 +356,12 @@ impl SetFull {
                 NONE => "no read ever saw it".to_owned(),
                 rank => format!("the last read that saw it is at record {}", read(rank).0),
             };
+            let what = match s.stuck_on {
+                Some(reader) => format!("the last final read on {reader}"),
+                None => "the read".to_owned(),
+            };
             let text = format!(
-                "{} was known from record {} on, {last}, and the read at records {absent} to \
+                "{} was known from record {} on, {last}, and {what} at records {absent} to \
                  {absent_end} missed it for good",
                 value(s.element),
                 s.known
@@ -359,7 +472,8 @@ fn story(history: &History, walked: &Walked, element: u32) -> Story {
     };
     let latency_ns = if known == NONE { 0 } else { until.saturating_sub(time(known)).max(0) };
     let stale = fate == Fate::Stable && missed_after_known;
-    Story { element, fate, known, present: seen.last, absent, stale, latency_ns }
+    let stuck_on = None;
+    Story { element, fate, known, present: seen.last, absent, stale, latency_ns, stuck_on }
 }
 
 /// Rank of the last read that missed the element and did not return before its add was invoked.

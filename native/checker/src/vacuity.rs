@@ -4,19 +4,12 @@
 //! [`vacuity`] says so: `unknown`, with what was missing. It is never `invalid`, and composing it with
 //! other results by the lattice of verdicts never makes an `invalid` less than that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use fuzz_dist_core::{CheckResult, History, OpType, Process, Value, Verdict};
+use fuzz_dist_core::fault_log::{FaultEnd, FaultInterval};
+use fuzz_dist_core::{CheckResult, FaultLog, History, OpType, Verdict};
 
 const NAME: &str = "vacuity";
-
-/// What is known of one fault.
-#[derive(Debug, Default)]
-struct FaultSeen {
-    kind: String,
-    observed: bool,
-    why_not: Option<String>,
-}
 
 /// Whether a pass of this history would mean something. With `expect_faults`, faults were to be
 /// injected, and at least one must have had an effect that was observed.
@@ -35,15 +28,13 @@ pub fn vacuity(history: &History, expect_faults: bool) -> CheckResult {
     if !never.is_empty() {
         missing.push(format!("no {} ever succeeded", never.join(" and no ")));
     }
-    let faults = faults(history);
-    let observed = faults.values().filter(|fault| fault.observed).count();
+    let log = FaultLog::of(history);
+    let faults = faults(&log);
+    let observed = faults.iter().filter(|fault| fault.observed.is_some()).count();
     let without: Vec<String> = faults
         .iter()
-        .filter(|(_, fault)| !fault.observed)
-        .map(|(id, fault)| {
-            let why = fault.why_not.as_deref().unwrap_or("no effect was recorded");
-            format!("fault {id} ({}): {why}", fault.kind)
-        })
+        .filter(|fault| fault.observed.is_none())
+        .map(|fault| format!("fault {} ({}): {}", fault.id, fault.kind, why_not(fault)))
         .collect();
     if faults.is_empty() && expect_faults {
         missing.push("faults were to be injected, but none was".into());
@@ -86,31 +77,20 @@ fn shorten(items: &[String]) -> String {
     }
 }
 
-/// Faults by id, from the records of the nemesis.
-fn faults(history: &History) -> BTreeMap<Value, FaultSeen> {
-    let nemesis = Process::nemesis();
-    let mut faults: BTreeMap<Value, FaultSeen> = BTreeMap::new();
-    let names: BTreeSet<&str> =
-        ["fault-start", "fault-observed", "fault-no-effect", "fault-failed"].into();
-    for op in history.ops().iter().filter(|op| op.process == nemesis) {
-        let f = op.f.as_str();
-        let Some(id) = op.value.get("id").filter(|_| names.contains(f)) else { continue };
-        let fault = faults.entry(id.clone()).or_default();
-        if let Some(kind) = op.value.get("kind").and_then(Value::as_text) {
-            fault.kind = kind.to_owned();
-        }
-        match f {
-            "fault-observed" => fault.observed = true,
-            "fault-no-effect" | "fault-failed" => {
-                let reason = op.value.get("reason").and_then(Value::as_text);
-                let what = if f == "fault-failed" { "could not be applied" } else { "no effect" };
-                fault.why_not = Some(match reason {
-                    Some(reason) => format!("{what}: {reason}"),
-                    None => what.to_owned(),
-                });
-            }
-            _ => {}
-        }
-    }
-    faults
+/// The faults that our nemesis began.
+fn faults(log: &FaultLog) -> Vec<&FaultInterval> {
+    let begun = |fault: &&FaultInterval| {
+        !fault.is_jepsen && !matches!(fault.end, FaultEnd::Unavailable | FaultEnd::Unmet)
+    };
+    log.intervals().iter().filter(begun).collect()
+}
+
+/// Why a fault had no effect.
+fn why_not(fault: &FaultInterval) -> String {
+    let what = match (fault.end, &fault.reason) {
+        (_, None) => return "no effect was recorded".to_owned(),
+        (FaultEnd::Failed, _) => "could not be applied",
+        _ => "no effect",
+    };
+    format!("{what}: {}", fault.reason.as_deref().unwrap_or_default())
 }

@@ -130,7 +130,7 @@ fn an_operation_that_does_not_know_may_have_got_it() {
 #[test]
 fn what_the_client_acknowledged_itself_is_done_with_and_may_come_again() {
     let got = ["0 publish 1", "1 get nil -> 1", "2 drain nil -> []"];
-    finds(json!({}), &got, &["stuck"]);
+    is(Verdict::Unknown, json!({}), &got);
     is(Verdict::Valid, json!({"client-ack": true}), &got);
     let again = ["0 publish 1", "1 get nil -> 1", "1 get nil -> 1", "2 drain nil -> [1]"];
     is(Verdict::Valid, json!({"client-ack": true}), &again);
@@ -301,12 +301,37 @@ fn what_was_given_back_may_come_late() {
 }
 
 #[test]
+fn a_history_without_any_settlement_is_unknown_and_names_the_option() {
+    let got =
+        ["0 publish 1", "0 publish 2", "1 get nil -> 1", "1 get nil -> 2", "2 drain nil -> []"];
+    let result = run(json!({}), &got);
+    assert_eq!(result.verdict, Verdict::Unknown);
+    assert!(result.reason.contains("auto-ack=true"), "{}", result.reason);
+    is(Verdict::Valid, json!({"auto-ack": true}), &got);
+    // What does not rest on settlement is found all the same.
+    finds(json!({}), &["0 publish 1", "1 get nil -> 3", "2 drain nil -> [1]"], &["phantom"]);
+    let lost = ["0 publish 1", "0 publish 2", "1 get nil -> 1", "2 drain nil -> []"];
+    finds(json!({}), &lost, &["lost"]);
+    // With one settlement the others are missing.
+    let one = [
+        "0 publish 1",
+        "0 publish 2",
+        "1 get nil -> 1",
+        "1 ack 1",
+        "1 get nil -> 2",
+        "2 drain nil -> []",
+    ];
+    finds(json!({}), &one, &["stuck"]);
+}
+
+#[test]
 fn what_can_not_be_had_is_stuck() {
     // Its consumer is gone, and it does not come back.
     let unsettled = ["0 publish 1", "1 get nil -> 1", "1 crash nil", "2 drain nil -> []"];
     finds(json!({}), &unsettled, &["stuck"]);
     is(Verdict::Unknown, json!({}), &unsettled[..3]);
-    is(Verdict::Valid, json!({}), &unsettled[..2]);
+    is(Verdict::Unknown, json!({}), &unsettled[..2]);
+    is(Verdict::Valid, json!({"auto-ack": true}), &unsettled[..2]);
     // Overtaken, and never delivered.
     let overtaken = ["0 publish 1", "0 publish 2", "1 consume nil -> 2", "1 ack 2"];
     finds(json!({}), &overtaken, &["stuck"]);

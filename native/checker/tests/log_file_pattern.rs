@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{Builder, Random, cases, check, int, show};
-use fuzz_dist_core::{History, Value, Verdict};
+use fuzz_dist_core::{FaultLog, History, Value, Verdict};
 use serde_json::json;
 
 /// 2026-11-21T00:00:00Z in nanoseconds since 1970, when the run begins.
@@ -63,36 +63,23 @@ fn random_history(random: &mut Random) -> History {
     builder.history()
 }
 
-/// Whether a fault of such a kind, or its grace, covers the moment: followed one by one, moment by moment.
-fn is_covered(history: &History, allow: &str, grace_ms: i64, at_ms: i64) -> bool {
-    (0..3).any(|id| {
-        let kind = ["kill", "pause"][id % 2];
-        let about = |op: &&fuzz_dist_core::Op| op.value.get("id") == Some(&int(id as i64));
-        let mut since: Option<i64> = None;
-        for op in history.ops().iter().filter(about) {
-            let now = op.time_ns / MS;
-            match (op.f.as_str(), since) {
-                ("fault-start" | "fault-applied", None) => since = Some(now),
-                ("fault-healed" | "fault-failed", Some(from)) => {
-                    if (from..=now + grace_ms).contains(&at_ms) && ["any", kind].contains(&allow) {
-                        return true;
-                    }
-                    since = None;
-                }
-                _ => {}
-            }
-        }
-        since.is_some_and(|from| at_ms >= from) && ["any", kind].contains(&allow)
-    })
+/// Windows of the faults of such a kind. That the fold is right is tested where it is.
+fn windows(history: &History, allow: &str) -> Vec<(i64, i64)> {
+    let log = FaultLog::of(history);
+    let allowed = log.intervals().iter().filter(|fault| ["any", &fault.kind].contains(&allow));
+    allowed.filter_map(|fault| fault.window()).collect()
 }
 
-/// Whether a fault of such a kind ever was.
+/// Whether a fault of such a kind, or its grace, covers the moment.
+fn is_covered(history: &History, allow: &str, grace_ms: i64, at_ms: i64) -> bool {
+    windows(history, allow)
+        .iter()
+        .any(|(from, to)| (from / MS..=(to / MS).saturating_add(grace_ms)).contains(&at_ms))
+}
+
+/// Whether a fault of such a kind ever was in effect.
 fn was_any(history: &History, allow: &str) -> bool {
-    let kinds =
-        history.ops().iter().filter(|op| ["fault-start", "fault-applied"].contains(&op.f.as_str()));
-    kinds
-        .filter_map(|op| op.value.get("kind")?.as_text())
-        .any(|kind| ["any", kind].contains(&allow))
+    !windows(history, allow).is_empty()
 }
 
 /// What is asked.

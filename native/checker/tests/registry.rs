@@ -113,6 +113,14 @@ fn two_owners_during_a_partition_are_allowed_and_timed() {
     let result = run.check();
     assert_eq!(result.verdict, Verdict::Valid, "{}", result.reason);
     assert!(result.counts["double-ownership-ms-max"] >= 1_000);
+    let told = "two owners, on n1 and n2, for ";
+    assert!(result.reason.contains(told), "{}", result.reason);
+    assert!(result.reason.contains("while-apart=forbid"), "{}", result.reason);
+    let forbid = json!({"grace-ms": 2000, "while-apart": "forbid"});
+    let result = check("registry", forbid, &run.builder.history());
+    assert_eq!(result.verdict, Verdict::Invalid);
+    assert!(result.reason.starts_with("two-owners: "), "{}", result.reason);
+    assert!(result.reason.contains("during fault 1"), "{}", result.reason);
 
     // The same two owners with the partition over and done with are not allowed.
     let mut late = Run::default();
@@ -153,7 +161,13 @@ fn an_owner_that_died_with_its_node_may_be_replaced() {
     run.now_s += 10;
     run.done(1, "n2", "register", owner("n2", "b"));
     run.done(1, "n2", "whereis", owner("n2", "b"));
-    finals(&mut run, &[("n2", owner("n2", "b"))]);
+    let mut dead = run.clone();
+    finals(&mut dead, &[("n2", owner("n2", "b"))]);
+    let result = dead.check();
+    assert_eq!(result.verdict, Verdict::Unknown, "a node that is dead at the end");
+    assert!(result.reason.contains("no final whereis succeeded on n1"), "{}", result.reason);
+    run.observe("n1", "node-ready", &[]);
+    finals(&mut run, &[("n1", owner("n2", "b")), ("n2", owner("n2", "b"))]);
     let result = run.check();
     assert_eq!(result.verdict, Verdict::Valid, "{}", result.reason);
 
@@ -223,6 +237,8 @@ fn oracle(history: &History, grace_s: i64) -> Verdict {
         match op.f.as_str() {
             "fault-start" => fault = Some(t),
             "fault-healed" => mark(fault.take().unwrap_or(t), t),
+            // It disturbed nothing.
+            "fault-failed" => fault = None,
             "nodedown" => {
                 mark(t, t);
                 // Nodes that have no records of their own are no members.
@@ -305,10 +321,7 @@ fn oracle_final(
         return Verdict::Unknown;
     };
     let to = answers.values().map(|(_, c)| second(c)).max().unwrap();
-    let gone =
-        |node: Sym| history.ops().iter().any(|o| o.f == "node-exited" && o.node == Some(node));
-    let nodes: BTreeSet<Sym> =
-        history.client_ops().filter_map(|op| op.node).filter(|n| !gone(*n)).collect();
+    let nodes: BTreeSet<Sym> = history.client_ops().filter_map(|op| op.node).collect();
     let missing = nodes.iter().any(|node| !answers.contains_key(node));
     let incomplete = if missing { Verdict::Unknown } else { Verdict::Valid };
     if !quiet(from, to) {
@@ -355,7 +368,8 @@ fn random_run(random: &mut Random) -> History {
             0 if node != peer => run.observe(node, "nodedown", &[("peer", Value::str(peer))]),
             1 if node != peer => run.observe(node, "nodeup", &[("peer", Value::str(peer))]),
             2 if random.chance(50) => {
-                run.fault(if in_fault { "fault-healed" } else { "fault-start" }, 1);
+                let end = ["fault-healed", "fault-failed"][random.below(2)];
+                run.fault(if in_fault { end } else { "fault-start" }, 1);
                 in_fault = !in_fault;
             }
             3 if random.chance(50) => run.observe(node, "node-exited", &[]),
@@ -388,9 +402,37 @@ fn random_run(random: &mut Random) -> History {
     run.builder.history()
 }
 
+/// Whether two owners certainly lived at one moment: one was there before the other appeared and was seen
+/// later, and its node had not exited by then.
+fn has_two_owners(history: &History) -> bool {
+    let mut sights: BTreeMap<Value, Vec<(&Op, &Op)>> = BTreeMap::new();
+    for (invoke, done) in history.client_pairs() {
+        let Some(done) = done.filter(|done| done.op_type == OpType::Ok) else { continue };
+        let owner = &done.value.items().unwrap()[1];
+        if !owner.is_nil() {
+            sights.entry(owner.clone()).or_default().push((invoke, done));
+        }
+    }
+    let at = |op: &Op| (op.time_ns, op.index);
+    let born = |owner: &Value| sights[owner].iter().map(|(_, done)| at(done)).min().unwrap();
+    let outlives = |owner: &Value, other: &Value| {
+        let node = owner.items().unwrap()[0].as_text().unwrap();
+        let died = history.ops().iter().any(|op| {
+            op.f == "node-exited"
+                && op.node.is_some_and(|name| name == node)
+                && op.time_ns > born(owner).0
+                && op.time_ns <= born(other).0
+        });
+        !died
+            && born(owner) < born(other)
+            && sights[owner].iter().any(|(invoke, _)| at(invoke) > born(other))
+    };
+    sights.keys().any(|owner| sights.keys().any(|other| owner != other && outlives(owner, other)))
+}
+
 #[test]
 fn agrees_with_the_rules_moment_by_moment() {
-    let mut seen = [0u64; 3];
+    let (mut seen, mut forbidden) = ([0u64; 3], 0u64);
     for case in 0..cases(20_000) {
         let mut random = Random(case);
         let history = random_run(&mut random);
@@ -408,8 +450,16 @@ fn agrees_with_the_rules_moment_by_moment() {
                 .map(|op| format!("{} s {:?} {op}\n", op.time_ns / SECOND, op.node))
                 .collect::<String>()
         );
+        let forbid = json!({"grace-ms": grace_s * 1_000, "while-apart": "forbid"});
+        let strict = check("registry", forbid, &history);
+        let two = has_two_owners(&history);
+        let wanted = if two { Verdict::Invalid } else { expected };
+        assert_eq!(strict.verdict, wanted, "case {case}: {}\n{}", strict.reason, show(&history));
+        assert_eq!(strict.counts["names-with-two-owners"], u64::from(two), "case {case}");
+        forbidden += u64::from(two && expected != Verdict::Invalid);
         seen[expected as usize] += 1;
     }
+    assert!(forbidden > 100, "two owners while apart were tried: {forbidden}");
     assert!(
         seen.iter().all(|n| *n > 100),
         "every verdict was tried: {seen:?} {}",

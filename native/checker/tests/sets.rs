@@ -4,10 +4,11 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use common::{Builder, Random, cases, check, int, show};
-use fuzz_dist_core::{History, OpType, Value, Verdict};
+use fuzz_dist_core::{History, OpType, Sym, Value, Verdict};
 use serde_json::json;
 
 /// Jepsen's definition, element by element and read by read.
@@ -66,7 +67,9 @@ fn oracle(history: &History) -> Counts {
         let absent =
             reads.iter().filter(|r| !sees(r) && r.completion > invoked).map(|r| r.invoke).max();
         let after_known = matches!((known, absent), (Some(k), Some(a)) if k < a);
-        if present.is_some() && absent < present {
+        if lacks_at_the_end(history, &element, acknowledged) {
+            counts.lost += 1;
+        } else if present.is_some() && absent < present {
             counts.stable += 1;
             counts.stale += u64::from(after_known);
         } else if after_known && present < absent {
@@ -76,6 +79,86 @@ fn oracle(history: &History) -> Counts {
         }
     }
     counts
+}
+
+/// The last final read of each node.
+fn last_finals(history: &History) -> BTreeMap<Sym, (u64, Vec<Value>)> {
+    let mut last = BTreeMap::new();
+    for (invoke, done) in history.client_pairs() {
+        let is_final = invoke.extra("final?") == Some(&Value::Bool(true));
+        if let (true, Some(done)) = (is_final, done.filter(|done| done.op_type == OpType::Ok)) {
+            let elements = done.value.items().unwrap().to_vec();
+            last.insert(invoke.node.unwrap(), (invoke.index, elements));
+        }
+    }
+    last
+}
+
+fn lacks_at_the_end(history: &History, element: &Value, acknowledged: Option<usize>) -> bool {
+    let acknowledged = acknowledged.map(|at| at as u64);
+    last_finals(history).values().any(|(invoke, elements)| {
+        acknowledged.is_some_and(|at| at < *invoke) && !elements.contains(element)
+    })
+}
+
+/// Final reads on some nodes, which lack something, fail, or are repeated.
+fn with_finals(random: &mut Random, history: History) -> History {
+    let acknowledged: BTreeSet<Value> = history
+        .ops()
+        .iter()
+        .filter(|op| op.op_type == OpType::Ok && op.f == "add")
+        .map(|op| op.value.clone())
+        .collect();
+    let mut builder = Builder { ops: history.into_ops() };
+    let mut process = 1_000;
+    for node in ["n1", "n2", "n3"].into_iter().take(1 + random.below(3)) {
+        for _ in 0..1 + random.below(2) {
+            process += 1;
+            let extra = Some(Arc::new(vec![(Sym::new("final?"), Value::Bool(true))]));
+            let op = builder.invoke(process, "read", Value::Nil);
+            (op.node, op.extra) = (Some(Sym::new(node)), extra.clone());
+            let mut elements: Vec<Value> = acknowledged.iter().cloned().collect();
+            if random.chance(15) && !elements.is_empty() {
+                elements.remove(random.below(elements.len()));
+            }
+            let op = if random.chance(15) {
+                builder.fail(process, "read", Value::Nil)
+            } else {
+                builder.ok(process, "read", Value::list(elements))
+            };
+            (op.node, op.extra) = (Some(Sym::new(node)), extra);
+        }
+    }
+    builder.history()
+}
+
+#[test]
+fn the_last_final_read_of_each_node_decides() {
+    let (mut seen, mut stuck) = ([0u64; 3], 0u64);
+    for case in 0..cases(10_000) {
+        let mut random = Random(case);
+        let operations = 1 + random.below(10);
+        let forget = [0, 10][random.below(2)];
+        let history = run(&mut random, operations, forget, 0);
+        let history = with_finals(&mut random, history);
+        let expected = oracle(&history);
+        let result = check("set-full", json!({}), &history);
+        let context = || format!("case {case}: {}\n{}", result.reason, show(&history));
+        assert_eq!(result.counts["lost-count"], expected.lost, "{}", context());
+        let asked: BTreeSet<Sym> = history.client_ops().filter_map(|op| op.node).collect();
+        let answered = last_finals(&history);
+        let silent = asked.iter().any(|node| !answered.contains_key(node));
+        let bad = expected.lost + expected.duplicated + expected.unexpected > 0;
+        let verdict = match bad {
+            true => Verdict::Invalid,
+            false if expected.stable == 0 || silent => Verdict::Unknown,
+            false => Verdict::Valid,
+        };
+        assert_eq!(result.verdict, verdict, "{}", context());
+        stuck += u64::from(result.details["missing-at-the-end"] != json!({}));
+        seen[verdict as usize] += 1;
+    }
+    assert!(seen.iter().all(|n| *n > 100) && stuck > 100, "all was tried: {seen:?} {stuck}");
 }
 
 /// A set on a few replicas that forget, repeat and invent with the given percentages.

@@ -177,11 +177,13 @@ fn final_reads_hold_all_and_agree() {
         let mut ok = BTreeSet::new();
         for n in 0..random.below(4) as i64 {
             builder.invoke(n, "add", int(n)).node = Some(Sym::new("n1"));
-            if random.chance(70) {
-                builder.ok(n, "add", int(n));
-                ok.insert(n);
-            } else {
-                builder.info(n, "add", int(n));
+            match random.below(10) {
+                0 | 1 => drop(builder.info(n, "add", int(n))),
+                2 => drop(builder.fail(n, "add", int(n))),
+                _ => {
+                    builder.ok(n, "add", int(n));
+                    ok.insert(n);
+                }
             }
         }
         let nodes = 1 + random.below(2);
@@ -201,7 +203,7 @@ fn final_reads_hold_all_and_agree() {
         let history = builder.history();
         let tried_values: BTreeSet<i64> = history
             .client_pairs()
-            .filter(|(i, _)| i.f == "add")
+            .filter(|(i, done)| i.f == "add" && done.is_none_or(|d| d.op_type != OpType::Fail))
             .map(|(i, _)| i.value.as_int().unwrap())
             .collect();
         let right = |read: &BTreeSet<i64>| ok.is_subset(read) && read.is_subset(&tried_values);

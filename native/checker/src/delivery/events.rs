@@ -185,6 +185,8 @@ pub struct Events<'h> {
     pub subscriptions: Vec<Subscription>,
     /// By number.
     pub consumers: Vec<Consumer>,
+    /// Whether a consumer was recorded to go, which gives back what it has not settled.
+    pub gives_back: bool,
     ids: Vec<Value>,
     topics: Vec<Value>,
     producers: Vec<Value>,
@@ -219,6 +221,7 @@ impl<'h> Events<'h> {
             unclear: Vec::new(),
             subscriptions: Vec::new(),
             consumers: Vec::new(),
+            gives_back: false,
             ids: Vec::new(),
             topics: Vec::new(),
             producers: Vec::new(),
@@ -277,7 +280,10 @@ impl<'h> Events<'h> {
                 }
             }
             "connect" => {}
-            "disconnect" | "crash" => self.lose(consumer, position as u32, names),
+            "disconnect" | "crash" => {
+                self.gives_back = true;
+                self.lose(consumer, position as u32, names);
+            }
             _ if outcome == OpType::Fail => {}
             f => return Err(NotMessages::UnknownF { index: op.index, f: f.to_owned() }),
         }

@@ -70,7 +70,8 @@ pub const INFO: CheckerInfo = CheckerInfo {
         OptionInfo {
             name: "auto-ack",
             default: "false",
-            about: "whether a message is settled by being delivered",
+            about: "whether a message is settled by being delivered (without it, a history in which nothing \
+                    is ever settled is unknown)",
         },
         OptionInfo {
             name: "client-ack",
@@ -141,6 +142,8 @@ pub struct Undecided {
     pub hidden: u64,
     /// Messages that were delivered and not settled, be that as it should or not.
     pub unsettled: u64,
+    /// Messages that were delivered in a history in which nothing was ever settled.
+    pub never_settled: u64,
 }
 
 /// Builds `delivery`.
@@ -210,13 +213,20 @@ impl Queue {
     fn judge(&self, events: &Events, found: Findings, undecided: Undecided) -> CheckResult {
         let published = events.messages.iter().filter(|message| message.attempts > 0).count();
         let confirmed = events.messages.iter().filter(|message| message.confirm != NONE).count();
-        let Undecided { not_drained, hidden, unsettled } = undecided;
+        let Undecided { not_drained, hidden, unsettled, never_settled } = undecided;
         let (verdict, reason) = if !found.0.is_empty() {
             let kinds = found.0.iter().map(|(name, finding)| format!("{name} ({})", finding.count));
             (Verdict::Invalid, format!("found {}", kinds.collect::<Vec<_>>().join(", ")))
         } else if events.deliveries.is_empty() || published == 0 {
             let what = if published == 0 { "published" } else { "delivered" };
             (Verdict::Unknown, format!("nothing to judge by: no message was {what}"))
+        } else if never_settled > 0 {
+            let text = format!(
+                "nothing was ever settled (no :ack, :nack or :discard), so whether {never_settled} messages \
+                 that were delivered may be gone is not known: set auto-ack=true if a delivery settles a \
+                 message"
+            );
+            (Verdict::Unknown, text)
         } else if not_drained > 0 {
             let text = format!(
                 "{not_drained} confirmed messages were not delivered, or not settled, but may still come: \

@@ -251,6 +251,11 @@ impl One<'_> {
         if self.queue.promise == Promise::AtMostOnce || ends.hidden > 0 {
             return;
         }
+        if self.events.settles.is_empty() && !self.events.gives_back {
+            // Nothing in the whole history was settled or given back: that a delivery settles is more likely.
+            undecided.never_settled += 1;
+            return;
+        }
         if let Some(drain) = drain.filter(|drain| last.complete < *drain) {
             found.add(STUCK, || {
                 let (id, got) = (self.id(), self.events.who(last.invoke));

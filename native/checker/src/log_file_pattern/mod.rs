@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use fuzz_dist_core::history_file::Reader;
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::store::RunDir;
-use fuzz_dist_core::{Anomaly, CheckResult, History, Op, Process, Value, Verdict};
+use fuzz_dist_core::{Anomaly, CheckResult, FaultLog, History, Verdict};
 use regex::bytes::Regex;
 use serde_json::{Value as Json, json};
 
@@ -299,32 +299,11 @@ fn record_at(history: &History, time_ns: i64) -> Option<u64> {
 
 /// When faults of the kinds were active, each with the grace after it.
 fn faults(history: &History, kinds: &[String], grace_ns: i64) -> Vec<(i64, i64)> {
-    let nemesis = Process::nemesis();
-    let any = kinds.iter().any(|kind| kind == "any");
-    let mut open: Vec<(&Value, &str, i64)> = Vec::new();
-    let mut windows = Vec::new();
-    for op in history.ops().iter().filter(|op| op.process == nemesis) {
-        let Some(id) = op.value.get("id") else { continue };
-        match op.f.as_str() {
-            "fault-start" | "fault-applied" if !open.iter().any(|(other, ..)| *other == id) => {
-                open.push((id, kind(op), op.time_ns));
-            }
-            "fault-healed" | "fault-failed" => {
-                let Some(at) = open.iter().position(|(other, ..)| *other == id) else { continue };
-                let (_, kind, from) = open.swap_remove(at);
-                windows.push((kind, from, op.time_ns.saturating_add(grace_ns)));
-            }
-            _ => {}
-        }
-    }
-    windows.extend(open.into_iter().map(|(_, kind, from)| (kind, from, i64::MAX)));
-    windows
-        .into_iter()
-        .filter(|(kind, ..)| any || kinds.iter().any(|allowed| allowed == kind))
-        .map(|(_, from, to)| (from, to))
+    let excuses = |kind: &str| kinds.iter().any(|allowed| allowed == "any" || allowed == kind);
+    let log = FaultLog::of(history);
+    let active = log.intervals().iter().filter(|fault| excuses(&fault.kind));
+    active
+        .filter_map(|fault| fault.window())
+        .map(|(from, to)| (from, to.saturating_add(grace_ns)))
         .collect()
-}
-
-fn kind(op: &Op) -> &str {
-    op.value.get("kind").and_then(Value::as_text).unwrap_or_default()
 }

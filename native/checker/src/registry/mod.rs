@@ -21,7 +21,11 @@
 //!    (`no-agreement`), on an owner whose node lives (`dead-owner`), and not on nil
 //!    (`registration-lost`) unless some owner of the name has died with its node or may have.
 //!
-//! Divergence while nodes are apart is allowed; how long two owners were seen is reported all the same.
+//! 3. Two owners that lived at one time while nodes were apart are allowed and told in the reason, with how
+//!    long; with the option `while-apart=forbid` they are `two-owners` as well. An owner lives from its
+//!    registration, or the first sight of it, to the last operation that saw it, or the exit of its
+//!    node.
+//!
 //! When the cluster was not quiet in the final phase (nodes never came together again), or a final read
 //! is missing, or nothing was ever registered, the verdict is `unknown`.
 //!
@@ -34,10 +38,11 @@ pub mod quiet;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fuzz_dist_core::spec::Options;
-use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
+use fuzz_dist_core::{Anomaly, CheckResult, FaultLog, History, Op, OpType, Value, Verdict};
 use serde_json::json;
 
 use crate::budget::Meter;
+use crate::finals::{final_from, is_final};
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::registry::quiet::Cluster;
 use crate::{Checker, CheckerInfo, or_not_checked};
@@ -48,13 +53,22 @@ pub const INFO: CheckerInfo = CheckerInfo {
     about: "Whether a name has at most one live owner while the cluster is whole, and after recovery \
             exactly one that all nodes agree on. Functions: register ({name, nil}, then {name, \
             {node, incarnation}}; fail when taken) and whereis ({name, nil}, then {name, owner or nil}). \
-            Two owners while nodes are apart are allowed, and their duration is reported.",
-    options: &[OptionInfo {
-        name: "grace-ms",
-        default: "5000",
-        about: "how long before and after any fault or change of the cluster nothing is held against the \
-                registry",
-    }],
+            Two owners while nodes are apart are allowed, and told with their duration; \
+            while-apart=forbid makes them a violation.",
+    options: &[
+        OptionInfo {
+            name: "grace-ms",
+            default: "5000",
+            about: "how long before and after any fault or change of the cluster nothing is held against \
+                    the registry",
+        },
+        OptionInfo {
+            name: "while-apart",
+            default: "allow",
+            about: "allow or forbid two owners of a name at one time, while nodes are apart or at any other \
+                    time",
+        },
+    ],
 };
 
 /// How many anomalies are told.
@@ -64,6 +78,7 @@ const ANOMALIES_MAX: usize = 16;
 #[derive(Debug, Clone, Copy)]
 pub struct Registry {
     grace_ns: i64,
+    forbids_two: bool,
 }
 
 /// Builds it.
@@ -71,7 +86,8 @@ pub fn build(options: &Options) -> Result<Registry, OptionError> {
     let reader = OptionReader::new(INFO.name, options, INFO.options)?;
     // A day is more than any run; the bound keeps the product in range.
     let grace_ms = reader.number("grace-ms", 5_000.0)?.min(86_400_000.0);
-    Ok(Registry { grace_ns: (grace_ms * 1e6) as i64 })
+    let forbids_two = reader.word("while-apart", &["allow", "forbid"], "allow")? == "forbid";
+    Ok(Registry { grace_ns: (grace_ms * 1e6) as i64, forbids_two })
 }
 
 /// Somebody saw the owner of a name, or that there was none.
@@ -100,7 +116,7 @@ struct Findings {
     count: u64,
     unknown: BTreeSet<String>,
     owner_changes: u64,
-    double_ns_max: i64,
+    doubles: Vec<Double>,
 }
 
 impl Findings {
@@ -126,24 +142,54 @@ impl Checker for Registry {
 
     fn decide(&self, history: &History, _: &Meter) -> CheckResult {
         let cluster = Cluster::new(history, self.grace_ns);
-        let names = read_names(history, &cluster);
-        or_not_checked(INFO.name, names.map(|names| judge(history, &cluster, &names)))
+        let names = read_names(history);
+        or_not_checked(INFO.name, names.map(|names| self.judge(history, &cluster, &names)))
     }
 }
 
-fn judge(history: &History, cluster: &Cluster, names: &BTreeMap<&Value, Name>) -> CheckResult {
-    let mut found = Findings::default();
+impl Registry {
+    fn judge(
+        &self,
+        history: &History,
+        cluster: &Cluster,
+        names: &BTreeMap<&Value, Name>,
+    ) -> CheckResult {
+        let mut found = Findings::default();
+        let log = FaultLog::of(history);
+        for (key, name) in names {
+            found.doubles.extend(two_owners(cluster, key, name));
+        }
+        found.doubles.sort_by_key(|double| std::cmp::Reverse(double.duration_ns()));
+        if self.forbids_two {
+            let doubles = std::mem::take(&mut found.doubles);
+            for double in &doubles {
+                found.add("two-owners", &double.key, double.text(&log), double.ops.clone());
+            }
+            found.doubles = doubles;
+        }
+        judge(history, &log, cluster, names, found)
+    }
+}
+
+fn judge(
+    history: &History,
+    log: &FaultLog,
+    cluster: &Cluster,
+    names: &BTreeMap<&Value, Name>,
+    mut found: Findings,
+) -> CheckResult {
+    let lasting = log.lasting();
     let nodes: BTreeSet<&str> = history
         .client_ops()
         .filter_map(|op| op.node)
         .map(|node| node.as_str())
-        .filter(|node| !cluster.gone.contains(*node))
+        .filter(|node| !lasting.contains(*node))
         .collect();
     for (key, name) in names {
         check_windows(cluster, key, name, &mut found);
         check_final(cluster, &nodes, key, name, &mut found);
-        found.double_ns_max = found.double_ns_max.max(double_ownership_ns(name));
     }
+    let two = told_doubles(&found.doubles, log);
     let registered = names.values().filter(|name| name.acknowledged().next().is_some()).count();
     let (verdict, reason) = if let Some(first) = found.anomalies.first() {
         let more = if found.count > 1 {
@@ -157,12 +203,12 @@ fn judge(history: &History, cluster: &Cluster, names: &BTreeMap<&Value, Name>) -
     } else if let Some(why) = found.unknown.first() {
         let more = found.unknown.len() - 1;
         let more = if more > 0 { format!(" (and {more} more reasons)") } else { String::new() };
-        (Verdict::Unknown, format!("not everything could be decided: {why}{more}"))
+        (Verdict::Unknown, format!("not everything could be decided: {why}{more}{two}"))
     } else {
         (
             Verdict::Valid,
             format!(
-                "{registered} name{}: one owner each whenever the cluster was whole",
+                "{registered} name{}: one owner each whenever the cluster was whole{two}",
                 if registered == 1 { "" } else { "s" }
             ),
         )
@@ -175,7 +221,11 @@ fn judge(history: &History, cluster: &Cluster, names: &BTreeMap<&Value, Name>) -
         ("registrations", names.values().map(|n| n.acknowledged().count() as u64).sum()),
         ("owner-changes", found.owner_changes),
         ("quiet-ms", (quiet_ns / 1_000_000).max(0) as u64),
-        ("double-ownership-ms-max", (found.double_ns_max / 1_000_000).max(0) as u64),
+        (
+            "double-ownership-ms-max",
+            found.doubles.first().map_or(0, |double| double.duration_ns() / 1_000_000) as u64,
+        ),
+        ("names-with-two-owners", two_owner_names(&found.doubles)),
     ];
     result.counts = counts.into_iter().map(|(name, n)| (name.into(), n)).collect();
     result.details = json!({"quiet-windows": cluster.quiet.len()});
@@ -215,12 +265,14 @@ fn describe(sight: &Sight) -> String {
         None => "nobody".into(),
     };
     let what = if sight.is_register { "registered" } else { "saw" };
+    let at = match sight.completion.time_ns {
+        // A history without times.
+        ..0 => String::new(),
+        ns => format!(", {:.3} s", ns as f64 / 1e9),
+    };
     format!(
-        "process {}{node} {what} {owner} (records {} to {}, {:.3} s)",
-        sight.invoke.process,
-        sight.invoke.index,
-        sight.completion.index,
-        sight.completion.time_ns as f64 / 1e9
+        "process {}{node} {what} {owner} (records {} to {}{at})",
+        sight.invoke.process, sight.invoke.index, sight.completion.index,
     )
 }
 
@@ -265,17 +317,125 @@ fn check_windows(cluster: &Cluster, key: &Value, name: &Name, found: &mut Findin
     }
 }
 
-/// Longest time in which two owners of the name were both seen, whatever the cluster did.
-fn double_ownership_ns(name: &Name) -> i64 {
-    let mut seen: Vec<(i64, i64)> = name.owners().into_values().collect();
-    seen.sort_unstable();
-    let mut longest = 0;
-    let mut last_until: i64 = 0;
-    for (from, to) in seen {
-        longest = longest.max(last_until.min(to).saturating_sub(from));
-        last_until = last_until.max(to);
+/// Two owners of a name that lived at one time.
+#[derive(Debug)]
+struct Double {
+    key: Value,
+    owners: [Value; 2],
+    from_ns: i64,
+    to_ns: i64,
+    ops: Vec<u64>,
+}
+
+impl Double {
+    fn duration_ns(&self) -> i64 {
+        self.to_ns.saturating_sub(self.from_ns).max(0)
     }
-    longest.max(0)
+
+    /// `"a" had two owners, on n1 and n2, for 5.100 s during fault 1 (hold)`.
+    fn text(&self, log: &FaultLog) -> String {
+        let [a, b] = &self.owners;
+        let on = match (node_of(a), node_of(b)) {
+            (Some(one), Some(other)) if one != other => format!(", on {one} and {other}"),
+            (Some(one), Some(_)) => format!(", both on {one}"),
+            _ => String::new(),
+        };
+        let during = log.intervals().iter().filter(|fault| {
+            let window = fault.window();
+            window.is_some_and(|(from, to)| from <= self.to_ns && self.from_ns <= to)
+        });
+        let during: Vec<String> =
+            during.take(3).map(|fault| format!("fault {} ({})", fault.id, fault.kind)).collect();
+        let during = match during.is_empty() {
+            true => String::new(),
+            false => format!(" during {}", during.join(", ")),
+        };
+        let seconds = self.duration_ns() as f64 / 1e9;
+        format!("{} had two owners{on}, for {seconds:.3} s{during}", self.key)
+    }
+}
+
+/// Pairs of owners of a name that were both alive for some time: each from its registration, or the first
+/// sight of it, to the last operation that saw it, or the exit of its node.
+fn two_owners(cluster: &Cluster, key: &Value, name: &Name) -> Vec<Double> {
+    let mut lives: BTreeMap<&Value, (&Sight, &Sight)> = BTreeMap::new();
+    for sight in &name.sights {
+        let Some(owner) = sight.owner else { continue };
+        let life = lives.entry(owner).or_insert((sight, sight));
+        if sight.completion.index < life.0.completion.index {
+            life.0 = sight;
+        }
+        if sight.invoke.index > life.1.invoke.index {
+            life.1 = sight;
+        }
+    }
+    let mut lives: Vec<Life> =
+        lives.into_iter().map(|(owner, sights)| Life::new(cluster, owner, sights)).collect();
+    lives.sort_by_key(|life| life.from);
+    let mut doubles = Vec::new();
+    // The owner that is known to have lived longest so far is the one that others overlap most.
+    let mut longest: Option<&Life> = None;
+    for life in &lives {
+        if let Some(other) = longest.filter(|other| other.until > life.from) {
+            let sights = [other.sights.0, other.sights.1, life.sights.0, life.sights.1];
+            doubles.push(Double {
+                key: key.clone(),
+                owners: [other.owner.clone(), life.owner.clone()],
+                from_ns: life.from.0,
+                to_ns: other.end_ns.min(life.end_ns),
+                ops: ops_of(&sights),
+            });
+        }
+        if longest.is_none_or(|other| other.until < life.until) {
+            longest = Some(life);
+        }
+    }
+    doubles
+}
+
+/// The time in which an owner certainly lived, as times with positions of records, which tell apart what has
+/// one time.
+struct Life<'a> {
+    owner: &'a Value,
+    sights: (&'a Sight<'a>, &'a Sight<'a>),
+    from: (i64, u64),
+    until: (i64, u64),
+    /// When it was seen last.
+    end_ns: i64,
+}
+
+impl<'a> Life<'a> {
+    fn new(
+        cluster: &Cluster,
+        owner: &'a Value,
+        sights: (&'a Sight<'a>, &'a Sight<'a>),
+    ) -> Life<'a> {
+        let (first, last) = sights;
+        let from = (first.completion.time_ns, first.completion.index);
+        let exits = node_of(owner).and_then(|node| cluster.exits.get(node));
+        let exit = exits.and_then(|exits| exits.iter().filter(|at| **at > from.0).min());
+        // One operation that saw an owner shows that it lived when that operation ended.
+        let seen = (last.invoke.time_ns, last.invoke.index).max(from);
+        let seen_ns = last.completion.time_ns;
+        let (until, end_ns) = match exit {
+            Some(exit) if *exit <= seen.0 => ((*exit, 0), *exit),
+            Some(exit) => (seen, seen_ns.min(*exit)),
+            None => (seen, seen_ns),
+        };
+        Life { owner, sights, from, until, end_ns }
+    }
+}
+
+/// For the line of the verdict, when two owners are allowed: the longest, and how many names had two.
+fn told_doubles(doubles: &[Double], log: &FaultLog) -> String {
+    let Some(longest) = doubles.first() else { return String::new() };
+    let names = two_owner_names(doubles);
+    let more = if names > 1 { format!(", the longest of {names} names") } else { String::new() };
+    format!("; {}{more} (allowed; while-apart=forbid makes it a violation)", longest.text(log))
+}
+
+fn two_owner_names(doubles: &[Double]) -> u64 {
+    doubles.iter().map(|double| &double.key).collect::<BTreeSet<_>>().len() as u64
 }
 
 /// After recovery all nodes agree on one live owner.
@@ -384,11 +544,9 @@ fn judge_answers(
 }
 
 /// Reads registrations and look-ups by name.
-fn read_names<'a>(
-    history: &'a History,
-    cluster: &Cluster,
-) -> Result<BTreeMap<&'a Value, Name<'a>>, String> {
+fn read_names<'a>(history: &'a History) -> Result<BTreeMap<&'a Value, Name<'a>>, String> {
     let mut names: BTreeMap<&Value, Name> = BTreeMap::new();
+    let final_from = final_from(history);
     for (invoke, completion) in history.client_pairs() {
         let outcome = completion.map_or(OpType::Info, |c| c.op_type);
         let is_register = match invoke.f.as_str() {
@@ -416,10 +574,7 @@ fn read_names<'a>(
                         completion.index, invoke.f, completion.value
                     ));
                 }
-                let marked = |op: &Op| op.extra("final?") == Some(&Value::Bool(true));
-                let is_final = marked(invoke)
-                    || marked(completion)
-                    || cluster.final_from.is_some_and(|from| invoke.time_ns >= from);
+                let is_final = is_final(invoke, Some(completion), final_from);
                 name.sights.push(Sight { owner, invoke, completion, is_register, is_final });
             }
             (OpType::Info, _) if is_register => name.maybe.push(invoke),

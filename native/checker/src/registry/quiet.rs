@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use fuzz_dist_core::{History, Op, Process, Value};
+use fuzz_dist_core::{FaultLog, History, Op, Process, Value};
 
 /// A stretch of time in nanoseconds since the start of the run, ends included.
 pub type Window = (i64, i64);
@@ -19,10 +19,6 @@ pub struct Cluster {
     pub quiet: Vec<Window>,
     /// When each node exited.
     pub exits: HashMap<String, Vec<i64>>,
-    /// Nodes that have exited and were not started again.
-    pub gone: BTreeSet<String>,
-    /// When the final phase began.
-    pub final_from: Option<i64>,
 }
 
 impl Cluster {
@@ -57,10 +53,9 @@ impl Cluster {
 
 /// Stretches in which something was, or may have been, broken.
 fn disturbances(history: &History, cluster: &mut Cluster) -> Vec<Window> {
-    let (nemesis, observer) = (Process::nemesis(), Process::observer());
+    let observer = Process::observer();
     let members = members(history);
-    let mut disturbed: Vec<Window> = Vec::new();
-    let mut active: BTreeMap<Value, i64> = BTreeMap::new();
+    let mut disturbed: Vec<Window> = FaultLog::of(history).windows().collect();
     // Since when a node does not see another one.
     let mut apart: BTreeMap<(String, String), i64> = BTreeMap::new();
     for op in history.ops() {
@@ -68,13 +63,10 @@ fn disturbances(history: &History, cluster: &mut Cluster) -> Vec<Window> {
             // Nodes that are stopped at the end disturb nothing before it.
             break;
         }
-        if op.process == nemesis {
-            fault(op, &mut active, &mut disturbed);
-        } else if op.process == observer {
+        if op.process == observer {
             observation(op, &members, &mut apart, &mut disturbed, cluster);
         }
     }
-    disturbed.extend(active.into_values().map(|since| (since, i64::MAX)));
     disturbed.extend(apart.into_values().map(|since| (since, i64::MAX)));
     disturbed
 }
@@ -86,20 +78,6 @@ fn is_teardown(op: &Op) -> bool {
 /// Nodes that reported something or had operations; connections to others do not matter.
 fn members(history: &History) -> BTreeSet<String> {
     history.ops().iter().filter_map(|op| op.node).map(|node| node.as_str().to_owned()).collect()
-}
-
-fn fault(op: &Op, active: &mut BTreeMap<Value, i64>, disturbed: &mut Vec<Window>) {
-    let Some(id) = op.value.get("id") else { return };
-    match op.f.as_str() {
-        "fault-start" | "fault-applied" => {
-            active.entry(id.clone()).or_insert(op.time_ns);
-        }
-        "fault-healed" | "fault-heal-observed" => {
-            let since = active.remove(id).unwrap_or(op.time_ns);
-            disturbed.push((since, op.time_ns));
-        }
-        _ => {}
-    }
 }
 
 fn observation(
@@ -133,15 +111,10 @@ fn observation(
                     disturbed.push((since, op.time_ns));
                 }
             }
-            cluster.gone.insert(node.clone());
             cluster.exits.entry(node).or_default().push(op.time_ns);
         }
         "node-started" | "node-ready" => {
             disturbed.push((op.time_ns, op.time_ns));
-            cluster.gone.remove(&node);
-        }
-        "phase" if op.value.get("name").and_then(Value::as_text) == Some("final") => {
-            cluster.final_from = Some(op.time_ns);
         }
         _ => {}
     }

@@ -174,6 +174,7 @@ impl Collector {
                 fault.reason = field(value, "reason");
                 fault.status = FaultStatus::Unavailable;
             }
+            "fault-heal-failed" => fault.reason = field(value, "reason"),
             "fault-healed" => fault.healed_ns = now,
             "fault-heal-observed" => {
                 fault.heal_observed_ns = now;
