@@ -6,8 +6,10 @@
 //! (`negative-value`); of one read the first of these is told. Total and accounts are options, and those of
 //! the first read when not given, as in elle-cli.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use fuzz_dist_core::number::Sum;
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
@@ -52,7 +54,7 @@ const ANOMALIES_MAX: usize = 16;
 /// The checker.
 #[derive(Debug, Clone)]
 pub struct Bank {
-    total: Option<i128>,
+    total: Option<Sum>,
     accounts: Option<BTreeSet<Value>>,
     negative: bool,
 }
@@ -62,7 +64,10 @@ pub fn build(options: &Options) -> Result<Bank, OptionError> {
     let reader = OptionReader::new(INFO.name, options, INFO.options)?;
     let total = match reader.raw("total-amount") {
         None => None,
-        Some(_) => Some(i128::from(reader.int("total-amount", 0)?)),
+        Some(given) => Some(
+            Sum::of(&json_value(given))
+                .ok_or_else(|| reader.bad("total-amount", given, "a number", String::new()))?,
+        ),
     };
     let accounts = match reader.raw("accounts") {
         None => None,
@@ -87,7 +92,7 @@ impl Checker for Bank {
 
 impl Bank {
     fn check_reads(&self, history: &History) -> Result<CheckResult, String> {
-        let mut total = self.total;
+        let mut total = self.total.clone();
         let mut accounts = self.accounts.clone();
         let mut reads = 0u64;
         let mut anomalies = Vec::new();
@@ -140,7 +145,7 @@ impl Bank {
         &self,
         op: &Op,
         accounts: &mut Option<BTreeSet<Value>>,
-        total: &mut Option<i128>,
+        total: &mut Option<Sum>,
     ) -> Result<Option<(&'static str, String)>, String> {
         let pairs = balances(op)?;
         let accounts =
@@ -151,20 +156,29 @@ impl Bank {
         if let Some((key, _)) = pairs.iter().find(|(_, balance)| balance.is_nil()) {
             return Ok(Some(("nil-balance", format!("account {key} has no balance"))));
         }
-        let mut sum = 0i128;
+        let mut sum = Sum::default();
         let mut negative = None;
         for (key, balance) in &pairs {
-            let Value::Int(amount) = balance else {
-                return Err(format!("record {}: balance {balance} is no integer", op.index));
-            };
-            sum += i128::from(*amount);
-            if *amount < 0 {
-                negative.get_or_insert((key.clone(), *amount));
+            let amount = Sum::of(balance)
+                .ok_or_else(|| format!("record {}: balance {balance} is no number", op.index))?;
+            if amount.exact() < Sum::default().exact() {
+                negative.get_or_insert((key.clone(), amount.clone()));
             }
+            sum.add(&amount);
         }
-        let expected = *total.get_or_insert(sum);
-        if sum != expected {
-            return Ok(Some(("wrong-total", format!("the total is {sum}, not {expected}"))));
+        let expected = total.get_or_insert_with(|| sum.clone());
+        match sum.compare(expected) {
+            Some(Ordering::Equal) => {}
+            Some(_) => {
+                return Ok(Some(("wrong-total", format!("the total is {sum}, not {expected}"))));
+            }
+            None => {
+                return Err(format!(
+                    "record {}: the total is {sum}, not {expected}, which may be the rounding of floats; \
+                     use integers or decimals to have it decided",
+                    op.index
+                ));
+            }
         }
         Ok(match negative {
             Some((key, amount)) if !self.negative => {

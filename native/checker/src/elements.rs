@@ -3,6 +3,7 @@
 use fuzz_dist_core::{Anomaly, History, Op, OpType, Value};
 
 use crate::numbering::Numbering;
+use crate::told;
 
 /// No such record.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -47,7 +48,8 @@ impl SetHistory {
             let pair = history.pair(position);
             let outcome = pair.map_or(OpType::Info, |pair| history.ops()[pair].op_type);
             if op.f == add {
-                let element = set.element(&op.value) as usize;
+                let done = pair.map(|pair| &history.ops()[pair]);
+                let element = set.element(told::argument(op, done)?) as usize;
                 let added = &mut set.added[element];
                 added.invoke = added.invoke.min(position as u32);
                 added.failed &= outcome == OpType::Fail;

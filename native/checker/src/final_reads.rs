@@ -25,7 +25,7 @@ use crate::independent::INDEPENDENT;
 use crate::numbering::Numbering;
 use crate::options::{OptionError, OptionReader};
 use crate::set::FAILED_ADDS;
-use crate::{Checker, CheckerInfo, or_unknown};
+use crate::{Checker, CheckerInfo, or_unknown, told};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -105,7 +105,7 @@ impl<'a> Finals<'a> {
             let done = completion.filter(|done| done.op_type == OpType::Ok);
             match (invoke.f.as_str(), done) {
                 ("add", done) => {
-                    let number = finals.number(&invoke.value) as usize;
+                    let number = finals.number(told::argument(invoke, done)?) as usize;
                     let failed = completion.is_some_and(|done| done.op_type == OpType::Fail);
                     finals.failed[number] |= failed;
                     if !failed || !forbid_failed {

@@ -27,6 +27,7 @@ pub mod long_fork;
 pub mod monotonic;
 mod naming;
 mod numbering;
+mod one_object;
 mod options;
 pub mod pn_counter;
 pub mod queues;
@@ -37,6 +38,7 @@ pub mod sequential;
 pub mod set;
 pub mod set_full;
 pub mod stats;
+mod told;
 pub mod unique_ids;
 mod vacuity;
 
@@ -153,12 +155,22 @@ fn build_one(
         given.iter().map(|(name, value)| (plain(name), value.clone())).collect();
     let own_way = [linearizable::INFO.name, lock::MUTEX.name].contains(&info.name);
     if own_way || !info.options.contains(&independent::INDEPENDENT) {
-        return build(&options);
+        // The map knows the field by itself.
+        let by_key = options.get("model").is_some_and(|model| *model == "map")
+            || options.get("independent").is_some_and(|given| *given != false && *given != "false");
+        let checker = build(&options)?;
+        return Ok(match own_way && !by_key {
+            true => Box::new(one_object::OneObject(checker)),
+            false => checker,
+        });
     }
     let each = OptionReader::new(info.name, &options, info.options)?.bool("independent", false)?;
     options.remove("independent");
     let checker = build(&options)?;
-    Ok(if each { Box::new(independent::EachKey(checker)) } else { checker })
+    Ok(match each {
+        true => Box::new(independent::EachKey(checker)),
+        false => Box::new(one_object::OneObject(checker)),
+    })
 }
 
 /// Every checker, explained.
@@ -174,6 +186,12 @@ pub(crate) fn threads() -> usize {
     *COUNT.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
+/// The number that a text is in EDN, of any size; the text itself if it is none.
+fn number_of_text(text: &str) -> Value {
+    let value = fuzz_dist_core::interop::parse_edn_value(text).ok();
+    value.filter(Value::is_number).unwrap_or_else(|| Value::str(text))
+}
+
 /// A value written in an option: numbers, words, lists. Text that reads as a number is one, since
 /// `--option k=v` gives text.
 pub(crate) fn json_value(json: &serde_json::Value) -> Value {
@@ -181,16 +199,15 @@ pub(crate) fn json_value(json: &serde_json::Value) -> Value {
     match json {
         Json::Null => Value::Nil,
         Json::Bool(b) => Value::Bool(*b),
-        Json::Number(n) => match n.as_i64() {
-            Some(n) => Value::Int(n),
-            None => Value::Float(n.as_f64().unwrap_or_default()),
-        },
-        Json::String(text) => match (text.as_str(), text.parse()) {
-            (_, Ok(n)) => Value::Int(n),
-            ("nil", _) => Value::Nil,
-            ("true", _) => Value::Bool(true),
-            ("false", _) => Value::Bool(false),
-            (text, _) => match text.strip_prefix(':') {
+        Json::Number(n) => number_of_text(&n.to_string()),
+        Json::String(text) => match text.as_str() {
+            text if text.trim_start_matches('-').starts_with(|c: char| c.is_ascii_digit()) => {
+                number_of_text(text)
+            }
+            "nil" => Value::Nil,
+            "true" => Value::Bool(true),
+            "false" => Value::Bool(false),
+            text => match text.strip_prefix(':') {
                 Some(name) => fuzz_dist_core::Sym::try_new(name).map_or(Value::Nil, Value::Sym),
                 None => Value::str(text),
             },

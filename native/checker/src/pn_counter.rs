@@ -20,6 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use fuzz_dist_core::number::Exact;
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Sym, Value, Verdict};
 use serde_json::json;
@@ -28,7 +29,7 @@ use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::ranges::Ranges;
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, told};
 
 /// What people read about it.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -401,7 +402,7 @@ fn read_counter(history: &History) -> Result<Counter, String> {
         counter.nodes.extend(completion.and_then(|c| c.node).or(invoke.node));
         match invoke.f.as_str() {
             "increment" | "decrement" if outcome != OpType::Fail => {
-                let amount = match &invoke.value {
+                let amount = match told::argument(invoke, ok)? {
                     Value::Nil => 1,
                     value => integer(invoke, value)?,
                 };
@@ -436,11 +437,8 @@ fn read_counter(history: &History) -> Result<Counter, String> {
 }
 
 fn integer(op: &Op, value: &Value) -> Result<i128, String> {
-    let number = match value {
-        Value::Int(n) => Some(i128::from(*n)),
-        // A hundred million additions of such a size still fit into 128 bits.
-        Value::BigInt(digits) => digits.parse().ok().filter(|n: &i128| n.unsigned_abs() < 1 << 96),
-        _ => None,
-    };
+    // A hundred million additions of such a size still fit into 128 bits.
+    let number = Exact::of(value).and_then(|number| number.as_i128());
+    let number = number.filter(|n| n.unsigned_abs() < 1 << 96);
     number.ok_or_else(|| format!("record {}: :{} needs an integer, not {value}", op.index, op.f))
 }

@@ -21,7 +21,7 @@ use crate::budget::Meter;
 use crate::elements::some;
 use crate::independent::INDEPENDENT;
 use crate::options::{OptionError, OptionInfo, OptionReader};
-use crate::{Checker, CheckerInfo};
+use crate::{Checker, CheckerInfo, or_not_checked, told};
 
 /// What people read about `queue`.
 pub const QUEUE: CheckerInfo = CheckerInfo {
@@ -79,7 +79,11 @@ fn check_queue(history: &History) -> CheckResult {
         let failed = pair.is_some_and(|pair| history.ops()[pair].op_type == OpType::Fail);
         match (op.f.as_str(), op.op_type) {
             ("enqueue", OpType::Invoke) if !failed => {
-                *inside.entry(&op.value).or_default() += 1;
+                let element = match told::argument(op, pair.map(|pair| &history.ops()[pair])) {
+                    Ok(element) => element,
+                    Err(why) => return or_not_checked(QUEUE.name, Err(why)),
+                };
+                *inside.entry(element).or_default() += 1;
                 enqueued += 1;
             }
             // Nothing was there to be taken.
@@ -273,7 +277,7 @@ fn flows(history: &History) -> Result<(Flows<'_>, bool), String> {
         let ok = completion.filter(|_| outcome == OpType::Ok);
         match invoke.f.as_str() {
             "enqueue" => {
-                let flow = flows.entry(&invoke.value).or_default();
+                let flow = flows.entry(told::argument(invoke, ok)?).or_default();
                 // A failed enqueue counts as an attempt, as in the original.
                 flow.attempts += 1;
                 flow.acknowledged += u64::from(ok.is_some());

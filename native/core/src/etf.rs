@@ -12,6 +12,8 @@
 //! - a map that names a key twice, which the BEAM never writes, keeps the last value;
 //! - an integer of more than [`BIG_BYTES_MAX`] bytes stays [`Value::Etf`], since turning it into decimal
 //!   digits takes quadratic time;
+//! - the struct `Decimal` of Elixir is [`Value::Decimal`], both ways; the ratios and tags of EDN, which
+//!   the BEAM does not have, are written as `{ratio, 1, 3}` and `{tagged, inst, …}`;
 //! - NaN and the infinities have no term; they are written as the bits they are, which this decoder reads
 //!   and the BEAM refuses.
 //!
@@ -34,6 +36,9 @@ use crate::sym::SymTableFull;
 
 /// The version byte that begins every term.
 pub(crate) const VERSION: u8 = 131;
+
+/// The name of the struct in which Elixir's library of that name keeps decimal numbers.
+pub(crate) const DECIMAL_STRUCT: &str = "Elixir.Decimal";
 
 /// Integers of more bytes than this are not turned into digits.
 pub const BIG_BYTES_MAX: usize = 1024;

@@ -3,7 +3,7 @@
 //!
 //! [`load`] recognises the format by content and gives a paired [`History`], or an error that names the
 //! file, the line and the column, what stands there, and what to do. What could be read but is worth
-//! knowing (a torn tail, records renumbered, tags dropped) comes as notices.
+//! knowing (a torn tail, records renumbered) comes as notices.
 //!
 //! Definitions, as in Jepsen: a missing `:index` is the position and a missing `:time` is -1; an
 //! invocation without completion stays open; a missing `:f` is `nil`. Records are numbered by position,
@@ -20,17 +20,19 @@ mod edn_write;
 mod error;
 mod input;
 mod jepsen_log;
+mod json;
 mod json_read;
 mod json_write;
+mod look;
 mod recognise;
 mod repair;
 mod sessions;
 mod sessions_text;
 mod sharing;
 mod stream;
+mod template;
 mod terms;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use edn::{ParseError, parse_edn_value};
@@ -246,52 +248,18 @@ impl Records {
         self.places.push((number(place.line), number(place.column)));
     }
 
+    /// Adds the records of the next part.
+    fn join(&mut self, mut next: Records) {
+        self.numbering.join(next.numbering, self.ops.len());
+        self.without_f_count += next.without_f_count;
+        self.without_process_count += next.without_process_count;
+        self.ops.append(&mut next.ops);
+        self.places.append(&mut next.places);
+    }
+
     fn place(&self, position: usize) -> Option<Place> {
         let &(line, column) = self.places.get(position)?;
         Some(Place { line: line as usize, column: column as usize })
-    }
-}
-
-/// Records, and what else was seen while reading them.
-#[derive(Debug, Default)]
-struct Counted {
-    records: Records,
-    dropped_tags: BTreeMap<String, usize>,
-    ratio_count: usize,
-}
-
-impl Counted {
-    fn record_count(&self) -> usize {
-        self.records.ops.len()
-    }
-
-    /// Adds the records of the next part.
-    fn join(&mut self, mut next: Counted) {
-        let records = &mut self.records;
-        records.numbering.join(next.records.numbering, records.ops.len());
-        records.without_f_count += next.records.without_f_count;
-        records.without_process_count += next.records.without_process_count;
-        records.ops.append(&mut next.records.ops);
-        records.places.append(&mut next.records.places);
-        for (tag, count) in next.dropped_tags {
-            *self.dropped_tags.entry(tag).or_default() += count;
-        }
-        self.ratio_count += next.ratio_count;
-    }
-
-    /// The records, with a notice of everything that was changed.
-    fn tell(self, name: &str) -> Records {
-        let mut records = self.records;
-        for (tag, count) in self.dropped_tags {
-            records
-                .notices
-                .push(format!("{name}: {count} values were read without their tag #{tag}"));
-        }
-        if self.ratio_count > 0 {
-            let count = self.ratio_count;
-            records.notices.push(format!("{name}: {count} ratios were read as floats"));
-        }
-        records
     }
 }
 
@@ -344,6 +312,7 @@ fn finish(name: &str, mut records: Records, format: Format) -> Result<Loaded, Lo
             place.line
         ));
     }
+    look::tell(name, &mut records);
     if records.without_f_count > 0 {
         records.notices.push(format!("{name}: {} records have no :f", records.without_f_count));
     }

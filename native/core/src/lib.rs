@@ -15,6 +15,7 @@ pub mod history;
 pub mod history_file;
 pub mod interop;
 mod items;
+pub mod number;
 pub mod op;
 pub mod random;
 pub mod seed;

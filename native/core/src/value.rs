@@ -7,7 +7,8 @@
 //! an Erlang atom is an EDN keyword ([`Value::Sym`]); `nil`, `true` and `false` are the same in both;
 //! an Erlang tuple is [`Value::Tuple`], which EDN writes as a vector; Erlang lists and EDN vectors and
 //! lists are [`Value::List`]; binaries that are UTF-8 are [`Value::Str`]; pids, ports, references,
-//! funs, improper lists and bit strings are kept as their ETF bytes ([`Value::Etf`]).
+//! funs, improper lists and bit strings are kept as their ETF bytes ([`Value::Etf`]). Numbers are kept
+//! without rounding ([`crate::number`]).
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -15,9 +16,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::items::Items;
+use crate::number::{self, Decimal, Ratio};
 use crate::sym::Sym;
 
-/// A term. `Eq`, `Hash` and `Ord` are structural; floats compare by their bits' total order.
+/// A term. `Eq` and `Hash` are structural, and `Ord` agrees with them. Numbers of different kinds are
+/// different values (`1`, `1.0`), but ordered by their size; NaN equals itself and is above all numbers.
 #[derive(Clone, Default)]
 pub enum Value {
     /// Erlang's `nil` atom, EDN's `nil`.
@@ -31,6 +34,10 @@ pub enum Value {
     BigInt(Arc<String>),
     /// A floating point number.
     Float(f64),
+    /// A decimal number: EDN's `1.50M`, a number in JSON that no float holds, an Elixir `Decimal`.
+    Decimal(Arc<Decimal>),
+    /// A fraction that is no integer: EDN's `1/3`.
+    Ratio(Arc<Ratio>),
     /// An Erlang atom or an EDN keyword or symbol.
     Sym(Sym),
     /// UTF-8 text: an EDN string, an Erlang binary that is valid UTF-8.
@@ -47,6 +54,8 @@ pub enum Value {
     Set(Items),
     /// A term that only the BEAM understands, as ETF with its leading 131.
     Etf(Arc<Vec<u8>>),
+    /// EDN with a tag that means nothing to us (`#inst "…"`): another value than one without.
+    Tagged(Arc<(Sym, Value)>),
 }
 
 impl Value {
@@ -76,6 +85,24 @@ impl Value {
         Value::Map(Arc::new(sorted.into_iter().collect()))
     }
 
+    /// A map of keys that must all be different; the key that is there twice otherwise.
+    pub fn unique_map(mut pairs: Vec<(Value, Value)>) -> Result<Value, Value> {
+        pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
+        match pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(pair[0].0.clone()),
+            None => Ok(Value::Map(Arc::new(pairs))),
+        }
+    }
+
+    /// A set of elements that must all be different; the one that is there twice otherwise.
+    pub fn unique_set(mut items: Vec<Value>) -> Result<Value, Value> {
+        items.sort();
+        match items.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(pair[0].clone()),
+            None => Ok(Value::Set(items.into())),
+        }
+    }
+
     /// A set of the given elements.
     pub fn set(items: impl IntoIterator<Item = Value>) -> Value {
         let sorted: std::collections::BTreeSet<Value> = items.into_iter().collect();
@@ -85,6 +112,26 @@ impl Value {
     /// Whether this is nil.
     pub fn is_nil(&self) -> bool {
         matches!(self, Value::Nil)
+    }
+
+    /// Whether this is a number of any kind, NaN and the infinities included.
+    pub fn is_number(&self) -> bool {
+        matches!(
+            self,
+            Value::Int(_)
+                | Value::BigInt(_)
+                | Value::Float(_)
+                | Value::Decimal(_)
+                | Value::Ratio(_)
+        )
+    }
+
+    /// The value without its tags.
+    pub fn untagged(&self) -> &Value {
+        match self {
+            Value::Tagged(tagged) => tagged.1.untagged(),
+            value => value,
+        }
     }
 
     /// The integer, when it is one that fits.
@@ -112,9 +159,9 @@ impl Value {
         }
     }
 
-    /// The elements of a list, tuple or set.
+    /// The elements of a list, tuple or set, tagged or not.
     pub fn items(&self) -> Option<&[Value]> {
-        match self {
+        match self.untagged() {
             Value::List(items) | Value::Tuple(items) | Value::Set(items) => Some(items.as_slice()),
             _ => None,
         }
@@ -122,7 +169,7 @@ impl Value {
 
     /// The value at a map's key that is a name (or the text of it).
     pub fn get(&self, key: &str) -> Option<&Value> {
-        match self {
+        match self.untagged() {
             Value::Map(pairs) => {
                 pairs.iter().find(|(k, _)| k.as_text() == Some(key)).map(|(_, v)| v)
             }
@@ -132,7 +179,7 @@ impl Value {
 
     /// Key and value of an independent operation: a tuple or vector of two elements.
     pub fn key_and_value(&self) -> Option<(&Value, &Value)> {
-        match self {
+        match self.untagged() {
             Value::Tuple(items) | Value::List(items) if items.len() == 2 => {
                 Some((&items[0], &items[1]))
             }
@@ -147,14 +194,17 @@ impl Value {
             Value::Int(_) => 2,
             Value::BigInt(_) => 3,
             Value::Float(_) => 4,
-            Value::Sym(_) => 5,
-            Value::Str(_) => 6,
-            Value::Bytes(_) => 7,
-            Value::List(_) => 8,
-            Value::Tuple(_) => 9,
-            Value::Map(_) => 10,
-            Value::Set(_) => 11,
-            Value::Etf(_) => 12,
+            Value::Decimal(_) => 5,
+            Value::Ratio(_) => 6,
+            Value::Sym(_) => 7,
+            Value::Str(_) => 8,
+            Value::Bytes(_) => 9,
+            Value::List(_) => 10,
+            Value::Tuple(_) => 11,
+            Value::Map(_) => 12,
+            Value::Set(_) => 13,
+            Value::Etf(_) => 14,
+            Value::Tagged(_) => 15,
         }
     }
 }
@@ -166,7 +216,10 @@ impl PartialEq for Value {
             (Value::Bool(a), Value::Bool(b)) => a == b,
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::BigInt(a), Value::BigInt(b)) => a == b,
-            (Value::Float(a), Value::Float(b)) => a.total_cmp(b).is_eq(),
+            (Value::Float(a), Value::Float(b)) => a == b || (a.is_nan() && b.is_nan()),
+            (Value::Decimal(a), Value::Decimal(b)) => a == b,
+            (Value::Ratio(a), Value::Ratio(b)) => a == b,
+            (Value::Tagged(a), Value::Tagged(b)) => a == b,
             (Value::Sym(a), Value::Sym(b)) => a == b,
             (Value::Str(a), Value::Str(b)) => a == b,
             (Value::Bytes(a), Value::Bytes(b)) | (Value::Etf(a), Value::Etf(b)) => a == b,
@@ -193,7 +246,7 @@ impl Ord for Value {
             (Value::Bool(a), Value::Bool(b)) => a.cmp(b),
             (Value::Int(a), Value::Int(b)) => a.cmp(b),
             (Value::BigInt(a), Value::BigInt(b)) => cmp_big(a, b),
-            (Value::Float(a), Value::Float(b)) => a.total_cmp(b),
+            (Value::Tagged(a), Value::Tagged(b)) => a.cmp(b),
             (Value::Sym(a), Value::Sym(b)) => a.cmp(b),
             (Value::Str(a), Value::Str(b)) => a.cmp(b),
             (Value::Bytes(a), Value::Bytes(b)) | (Value::Etf(a), Value::Etf(b)) => a.cmp(b),
@@ -201,8 +254,18 @@ impl Ord for Value {
             | (Value::Tuple(a), Value::Tuple(b))
             | (Value::Set(a), Value::Set(b)) => a.cmp(b),
             (Value::Map(a), Value::Map(b)) => a.cmp(b),
+            (a, b) if a.is_number() && b.is_number() => cmp_numbers(a, b),
             _ => self.rank().cmp(&other.rank()),
         }
+    }
+}
+
+/// Orders numbers by size, equal ones by kind, NaN above all.
+fn cmp_numbers(a: &Value, b: &Value) -> Ordering {
+    let is_nan = |value: &Value| matches!(value, Value::Float(x) if x.is_nan());
+    match number::compare(a, b) {
+        Some(order) => order.then_with(|| a.rank().cmp(&b.rank())),
+        None => is_nan(a).cmp(&is_nan(b)),
     }
 }
 
@@ -224,7 +287,12 @@ impl Hash for Value {
             Value::Bool(b) => b.hash(state),
             Value::Int(n) => n.hash(state),
             Value::BigInt(text) | Value::Str(text) => text.hash(state),
-            Value::Float(x) => x.to_bits().hash(state),
+            // What is equal has one hash: 0.0 and -0.0, and every NaN.
+            Value::Float(x) if x.is_nan() => f64::NAN.to_bits().hash(state),
+            Value::Float(x) => (x + 0.0).to_bits().hash(state),
+            Value::Decimal(decimal) => decimal.hash(state),
+            Value::Ratio(ratio) => ratio.hash(state),
+            Value::Tagged(tagged) => tagged.hash(state),
             Value::Sym(sym) => sym.hash(state),
             Value::Bytes(bytes) | Value::Etf(bytes) => bytes.hash(state),
             Value::List(items) | Value::Tuple(items) | Value::Set(items) => items.hash(state),
@@ -292,6 +360,9 @@ impl fmt::Display for Value {
                 f.write_str(if *x > 0.0 { "##Inf" } else { "##-Inf" })
             }
             Value::Float(x) => write!(f, "{x:?}"),
+            Value::Decimal(decimal) => write!(f, "{decimal}M"),
+            Value::Ratio(ratio) => write!(f, "{ratio}"),
+            Value::Tagged(tagged) => write!(f, "#{} {}", tagged.0, tagged.1),
             Value::Sym(sym) => write!(f, ":{sym}"),
             Value::Str(text) => write_edn_string(f, text),
             Value::Bytes(bytes) => hex(f, "bytes", bytes),

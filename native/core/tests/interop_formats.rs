@@ -56,12 +56,26 @@ fn logs_of_jepsen() {
     assert_eq!(shown(&history), ["0 invoke read nil", "0 fail read nil"]);
     assert_eq!(history.history.ops()[1].error, Value::sym("not-found"));
 
+    // Messages of exceptions stand there as they are, with all their lines.
+    let history = read(
+        "0\t:invoke\t:read\tnil\n0\t:info\t:read\tnil\tread: timed (out\n  at x.y(z.java:1)\n1\t:invoke\t:read\t\n",
+    );
+    assert_eq!(shown(&history), ["0 invoke read nil", "0 info read nil", "1 invoke read nil"]);
+    assert_eq!(history.history.ops()[1].error, Value::str("read: timed (out"));
+    let long = format!(
+        "{}{}\n{}",
+        "2020-08-03 23:05:48,259{GMT}\tINFO\t[main] jepsen.core: Test:\n {:a \"",
+        "x".repeat(9000),
+        LOG
+    );
+    assert_eq!(read(&long).format, Format::JepsenLog);
+
     for (text, expected) in [
         ("0\t:invoke\t:read\tnil\nwhat\n", "h:2:1: expected a record"),
-        ("0\t:invoke\t:read\t[1\n", "h:1:1: the rest of the record is not EDN"),
+        ("0\t:invoke\t:read\t[1\n", "h:1:1: the value of the record is not EDN"),
         ("0\t:invoke\t:read\tnil\n0\t:ok\t:read\t[1", "h:2:15: the file ends inside a record"),
         ("0\t:invoke\t:read\tnil\n0\t:ok\t:read\t1\n0\t:ok\t:read\t1\n", "h:3:1: record 2"),
-        ("0\t:invoke\t:read\t1 2 3\n", "this one has 4 parts"),
+        ("0\t:invoke\t:read\t1 2 3\n", "the value of the record is not EDN"),
     ] {
         let message = refused(text, None);
         assert!(message.contains(expected), "{text}: {message}");

@@ -46,6 +46,23 @@ pub enum NotCalls {
         /// The value.
         value: String,
     },
+    /// Invocation and completion name two arguments.
+    #[error(
+        "record {index}: :{f} of {argument} was invoked (record {invoke}) and completes with {result}; the \
+         two must be the same, or one of them nil, to tell what it did"
+    )]
+    Differs {
+        /// Position of the completion.
+        index: u64,
+        /// The function.
+        f: String,
+        /// Position of the invocation.
+        invoke: u64,
+        /// The value of the invocation.
+        argument: String,
+        /// The value of the completion.
+        result: String,
+    },
     /// The model cannot tell what these calls did.
     #[error("{0}")]
     Undecidable(&'static str),
@@ -135,6 +152,37 @@ fn split(op: &Op) -> Result<(&Value, &Value), NotCalls> {
         .ok_or_else(|| NotCalls::NotKeyed { index: op.index, value: op.value.to_string() })
 }
 
+/// The argument of a write or cas, without its key.
+fn told<'a>(
+    op: &'a Op,
+    completion: Option<&'a Op>,
+    options: &RegisterOptions,
+) -> Result<&'a Value, NotCalls> {
+    let done = completion.filter(|done| done.op_type == OpType::Ok);
+    let (argument, result) = match (options.independent, done) {
+        (false, done) => (&op.value, done.map(|done| &done.value)),
+        (true, done) => {
+            let (key, argument) = split(op)?;
+            // Some clients complete with the bare value.
+            let result = done.map(|done| match done.value.key_and_value() {
+                Some((again, result)) if again == key => result,
+                _ => &done.value,
+            });
+            (argument, result)
+        }
+    };
+    crate::told::value(argument, result).map_err(|_| {
+        let done = done.unwrap_or(op);
+        NotCalls::Differs {
+            index: done.index,
+            f: op.f.to_string(),
+            invoke: op.index,
+            argument: op.value.to_string(),
+            result: done.value.to_string(),
+        }
+    })
+}
+
 /// The functions, interned once.
 struct Names {
     read: fuzz_dist_core::Sym,
@@ -172,7 +220,10 @@ impl Names {
         if op.f == self.write {
             return match outcome {
                 OpType::Fail => Ok(None),
-                _ => Ok(Some(RegisterCall::Write(values.number(&argument(op)?)))),
+                _ => {
+                    let told = told(op, completion, options)?;
+                    Ok(Some(RegisterCall::Write(values.number(told))))
+                }
             };
         }
         if op.f != self.cas || !options.cas {
@@ -183,7 +234,7 @@ impl Names {
                 if options.cas { "read, write and cas" } else { "read and write (not cas)" };
             return Err(NotCalls::UnknownFunction { index: op.index, f: op.f.to_string(), known });
         }
-        let argument = argument(op)?;
+        let argument = told(op, completion, options)?;
         let Some((from, to)) = argument.key_and_value() else {
             return Err(NotCalls::BadValue {
                 index: op.index,

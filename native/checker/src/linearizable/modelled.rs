@@ -71,6 +71,16 @@ pub fn model_calls(
                     known: model.functions(),
                 });
             }
+            Err(Misread::Differs) => {
+                let done = completion.unwrap_or(op);
+                return Err(NotCalls::Differs {
+                    index: done.index,
+                    f: op.f.to_string(),
+                    invoke: op.index,
+                    argument: op.value.to_string(),
+                    result: done.value.to_string(),
+                });
+            }
             Err(Misread::Expected(expected)) => {
                 return Err(NotCalls::BadValue {
                     index: result.and(completion).map_or(op.index, |c| c.index),

@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use fuzz_dist_core::number::Exact;
 use fuzz_dist_core::{History, Op, OpType, Value};
 
 use crate::elements::NONE;
@@ -28,7 +29,7 @@ enum Act {
     Crash,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Call {
     act: Act,
     invoke: u32,
@@ -36,7 +37,7 @@ struct Call {
     ok: u32,
     /// When it is known that it is not known.
     info: u32,
-    token: Option<i128>,
+    token: Option<Exact>,
 }
 
 /// A hold with its core. Positions of records; the end is [`NONE`] if it never ended.
@@ -48,7 +49,7 @@ pub(crate) struct Hold {
     pub start: u32,
     /// Where the core ends.
     pub end: u32,
-    pub token: Option<i128>,
+    pub token: Option<Exact>,
     /// Invocation of the last acquisition or renewal, from which the lease runs.
     leased_at: u32,
     depth: u64,
@@ -80,7 +81,7 @@ pub(crate) enum Misuse {
     /// Released without being held.
     NotHeld { owner: Value, release: (u32, u32) },
     /// An acquisition within a hold gave another token.
-    OtherToken { owner: Value, first: u32, again: (u32, u32), tokens: (i128, i128) },
+    OtherToken { owner: Value, first: u32, again: (u32, u32), tokens: (Exact, Exact) },
 }
 
 /// What the rules of the lock are.
@@ -101,13 +102,15 @@ pub(crate) struct Holds {
     pub holds: Vec<Hold>,
     pub moments: Vec<Moment>,
     pub misuses: Vec<Misuse>,
+    /// The first token that has no order, in words.
+    pub odd_token: Option<String>,
 }
 
 impl Holds {
     /// Reads the history; tells why it cannot be decided.
     pub fn new(history: &History, rules: Rules) -> Result<Holds, String> {
         let mut holds = Holds::default();
-        for (owner, calls) in calls(history, rules.by_client)? {
+        for (owner, calls) in calls(history, rules.by_client, &mut holds.odd_token)? {
             let from = holds.holds.len();
             match rules.permits {
                 1 => holds.follow(&owner, &calls, rules),
@@ -218,14 +221,14 @@ impl Holds {
 
     fn inner_token(&mut self, current: &mut Option<Hold>, call: &Call) {
         let Some(hold) = current else { return };
-        match (hold.token, call.token) {
+        match (&hold.token, &call.token) {
             (Some(outer), Some(inner)) if outer != inner => self.misuses.push(Misuse::OtherToken {
                 owner: hold.owner.clone(),
                 first: hold.start,
                 again: (call.invoke, call.ok),
-                tokens: (outer, inner),
+                tokens: (outer.clone(), inner.clone()),
             }),
-            (None, token) => hold.token = token,
+            (None, token) => hold.token.clone_from(token),
             _ => {}
         }
     }
@@ -310,7 +313,7 @@ impl Hold {
             invoke: call.invoke,
             start: call.ok,
             end: NONE,
-            token: call.token,
+            token: call.token.clone(),
             leased_at: call.invoke,
             depth: 1,
             unsure_releases: 0,
@@ -360,7 +363,11 @@ fn expire(history: &History, lease_ns: i64, holds: &mut [Hold]) -> Result<(), St
 }
 
 /// Calls by owner, each owner's in order.
-fn calls(history: &History, by_client: bool) -> Result<BTreeMap<Value, Vec<Call>>, String> {
+fn calls(
+    history: &History,
+    by_client: bool,
+    odd_token: &mut Option<String>,
+) -> Result<BTreeMap<Value, Vec<Call>>, String> {
     let clients = if by_client { clients(history) } else { HashMap::new() };
     let mut by_owner: BTreeMap<Value, Vec<Call>> = BTreeMap::new();
     for (invoke, completion) in history.client_pairs() {
@@ -385,7 +392,14 @@ fn calls(history: &History, by_client: bool) -> Result<BTreeMap<Value, Vec<Call>
         let act = if act == Act::Renew && crashed { Act::Crash } else { act };
         let done = completion.map_or(NONE, |done| done.index as u32);
         let (ok, info) = if outcome == OpType::Ok { (done, NONE) } else { (NONE, done) };
-        let token = completion.filter(|_| ok != NONE).and_then(|done| token(invoke, done));
+        let done = completion.filter(|_| ok != NONE);
+        let token = match done.map_or(Ok(None), |done| token(invoke, done)) {
+            Ok(token) => token,
+            Err(odd) => {
+                odd_token.get_or_insert(odd);
+                None
+            }
+        };
         by_owner.entry(owner).or_default().push(Call {
             act,
             invoke: invoke.index as u32,
@@ -425,19 +439,22 @@ pub(crate) fn names_clients(history: &History) -> bool {
 }
 
 /// The fencing token that an acquisition returned; 0 is none, as in Hazelcast. A value that is merely
-/// the argument again is none.
-fn token(invoke: &Op, done: &Op) -> Option<i128> {
+/// the argument again is none, and so is text, except where a token is expected: its order is not known.
+fn token(invoke: &Op, done: &Op) -> Result<Option<Exact>, String> {
     let value = match &done.value {
-        value if *value == invoke.value && !matches!(value, Value::Map(_)) => return None,
+        value if *value == invoke.value && !matches!(value, Value::Map(_)) => return Ok(None),
         Value::Map(_) => ["fence", "token", "fencing-token", "revision"]
             .iter()
-            .find_map(|name| done.value.get(name))?,
-        value => value,
+            .find_map(|name| done.value.get(name)),
+        value => Some(value).filter(|value| value.is_number()),
     };
-    let number = match value {
-        Value::Int(n) => Some(i128::from(*n)),
-        Value::BigInt(digits) => digits.parse().ok(),
-        _ => None,
-    };
-    number.filter(|token| *token != 0)
+    let Some(value) = value.filter(|value| !value.is_nil()) else { return Ok(None) };
+    match Exact::of(value) {
+        Some(token) => Ok(Some(token).filter(|token| *token != Exact::default())),
+        None => Err(format!(
+            "record {}: the fencing token {value} is no number, so whether tokens increase is not known; \
+             fencing=false leaves them out",
+            done.index
+        )),
+    }
 }

@@ -24,6 +24,7 @@ mod holds;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use fuzz_dist_core::number::Exact;
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Value, Verdict};
 
@@ -207,6 +208,9 @@ impl Lock {
                 let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
                 (Verdict::Invalid, format!("{}: {}{more}", first.name, first.text))
             }
+            None if self.fencing && all.odd_token.is_some() => {
+                (Verdict::Unknown, all.odd_token.take().unwrap_or_default())
+            }
             None => {
                 let text = format!(
                     "{} acquisitions, at most {max_at_once} held at the same time for certain",
@@ -332,11 +336,11 @@ fn misused(misuse: &Misuse, fencing: bool, found: &mut Findings) {
 /// Each token is greater than those of all holds that certainly came before. `holds` are in order of
 /// `start`.
 fn tokens(holds: &[Hold], found: &mut Findings) {
-    let token = |i: usize| holds[i].token.map(|token| (token, i));
+    let token = |i: usize| holds[i].token.as_ref().map(|token| (token, i));
     // By real time: acquisitions that had succeeded before this one was invoked.
     let mut by_invoke: Vec<usize> = (0..holds.len()).collect();
     by_invoke.sort_by_key(|i| holds[*i].invoke);
-    let mut before: Vec<Option<(i128, usize)>> = vec![None; holds.len()];
+    let mut before: Vec<Option<(&Exact, usize)>> = vec![None; holds.len()];
     let (mut done, mut greatest) = (0, None);
     for i in by_invoke {
         while done < holds.len() && holds[done].start < holds[i].invoke {
@@ -358,7 +362,7 @@ fn tokens(holds: &[Hold], found: &mut Findings) {
         active.push(Reverse((hold.end, i)));
     }
     for (hold, before) in holds.iter().zip(before) {
-        let (Some(token), Some((greatest, other))) = (hold.token, before) else { continue };
+        let (Some(token), Some((greatest, other))) = (&hold.token, before) else { continue };
         let other = &holds[other];
         // An indeterminate acquisition may have kept one hold of a reentrant lock, and its token.
         let kept = hold.inner && hold.owner == other.owner && token == greatest;

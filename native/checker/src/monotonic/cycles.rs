@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use fuzz_dist_core::number::Number;
 use fuzz_dist_core::{Anomaly, Edge, Value};
 
 use crate::budget::Meter;
@@ -15,7 +16,7 @@ use crate::elle::graph::{
     Components, Edges, Graph, NONE, Only, PASS, PROCESS, REALTIME, WW, components, key_of, kind_of,
     kinds,
 };
-use crate::monotonic::{Findings, Observation, shown};
+use crate::monotonic::{Findings, Observation};
 
 /// How many cycles are told.
 const CYCLES_MAX: usize = 8;
@@ -63,7 +64,7 @@ pub(super) fn find(
 
 /// Who saw less precedes who saw more; the keys by number.
 fn link_keys<'a>(observations: &[Observation<'a>], edges: &mut Edges) -> Vec<Option<&'a Value>> {
-    let mut by_key: BTreeMap<Option<&Value>, Vec<(i128, u32)>> = BTreeMap::new();
+    let mut by_key: BTreeMap<Option<&'a Value>, Vec<(Number<'a>, u32)>> = BTreeMap::new();
     for (i, observation) in (0..).zip(observations) {
         for &(key, value) in &observation.seen {
             by_key.entry(key).or_default().push((value, i));
@@ -187,7 +188,7 @@ fn tell(
                     let key = keys[step.key as usize];
                     let value = |observation: &Observation| {
                         let seen = observation.seen.iter().find(|(k, _)| *k == key);
-                        seen.map_or_else(String::new, |(_, value)| shown(*value))
+                        seen.map_or_else(String::new, |(_, value)| value.to_string())
                     };
                     let name = key.map(|key| format!(" of key {key}")).unwrap_or_default();
                     ("monotonic-key", format!("{}{name} is less than {}", value(from), value(to)))

@@ -22,6 +22,7 @@ mod table;
 
 use std::collections::{BTreeMap, HashMap};
 
+use fuzz_dist_core::number::Number;
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
@@ -125,7 +126,7 @@ impl Findings {
 struct Observation<'a> {
     invoke: &'a Op,
     done: &'a Op,
-    seen: Vec<(Option<&'a Value>, i128)>,
+    seen: Vec<(Option<&'a Value>, Number<'a>)>,
 }
 
 fn observations(history: &History) -> Result<Vec<Observation<'_>>, String> {
@@ -135,8 +136,8 @@ fn observations(history: &History) -> Result<Vec<Observation<'_>>, String> {
         let Some(done) = completion.filter(|done| is_one && done.op_type == OpType::Ok) else {
             continue;
         };
-        let number = |value: &Value| {
-            integer(value).ok_or_else(|| {
+        let number = |value| {
+            Number::or_nil(value).ok_or_else(|| {
                 format!(
                     "record {}: {} is neither a number nor a map of keys to numbers",
                     done.index, done.value
@@ -158,19 +159,6 @@ fn observations(history: &History) -> Result<Vec<Observation<'_>>, String> {
     }
     observations.sort_by_key(|observation| observation.done.index);
     Ok(observations)
-}
-
-fn integer(value: &Value) -> Option<i128> {
-    match value {
-        Value::Nil => Some(i128::MIN),
-        Value::Int(n) => Some(i128::from(*n)),
-        Value::BigInt(digits) => digits.parse().ok(),
-        _ => None,
-    }
-}
-
-fn shown(number: i128) -> String {
-    if number == i128::MIN { "nil".to_owned() } else { number.to_string() }
 }
 
 fn observed(history: &History, global: bool, meter: &Meter) -> Result<Findings, String> {
@@ -196,7 +184,7 @@ fn named(key: Option<&Value>) -> String {
 
 /// A process never sees less than it saw.
 fn within_processes(observations: &[Observation], found: &mut Findings) {
-    let mut last: HashMap<(i64, Option<&Value>), (i128, usize)> = HashMap::new();
+    let mut last: HashMap<(i64, Option<&Value>), (Number, usize)> = HashMap::new();
     for (i, observation) in observations.iter().enumerate() {
         let process = observation.done.process.client().unwrap_or_default();
         for &(key, value) in &observation.seen {
@@ -205,10 +193,10 @@ fn within_processes(observations: &[Observation], found: &mut Findings) {
             let earlier = observations[at].done;
             let text = format!(
                 "process {process} saw {}{} at record {} and then {} at record {}: it went back",
-                shown(was),
+                was,
                 named(key),
                 earlier.index,
-                shown(value),
+                value,
                 observation.done.index
             );
             let ops = vec![earlier.index, observation.invoke.index, observation.done.index];
@@ -221,7 +209,7 @@ fn within_processes(observations: &[Observation], found: &mut Findings) {
 fn by_real_time(observations: &[Observation], found: &mut Findings) {
     let mut by_invoke: Vec<&Observation> = observations.iter().collect();
     by_invoke.sort_by_key(|observation| observation.invoke.index);
-    let mut greatest: HashMap<Option<&Value>, (i128, &Op)> = HashMap::new();
+    let mut greatest: HashMap<Option<&Value>, (Number, &Op)> = HashMap::new();
     let mut completed = observations.iter().peekable();
     for observation in by_invoke {
         while let Some(before) =
@@ -245,11 +233,11 @@ fn by_real_time(observations: &[Observation], found: &mut Findings) {
             let text = format!(
                 "process {} saw {}{} at record {}, and process {} saw {} at records {} to {}, later",
                 earlier.process,
-                shown(*was),
+                was,
                 named(key),
                 earlier.index,
                 observation.done.process,
-                shown(value),
+                value,
                 observation.invoke.index,
                 observation.done.index
             );

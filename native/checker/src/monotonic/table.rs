@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use fuzz_dist_core::number::{Exact, Number};
 use fuzz_dist_core::{History, Op, OpType, Value};
 use rustc_hash::FxBuildHasher;
 
-use crate::monotonic::{Findings, integer, shown};
+use crate::monotonic::Findings;
 
 /// A row, or a value that stands for one.
 struct Row<'a> {
     value: &'a Value,
-    number: i128,
-    stamp: Option<i128>,
+    number: Number<'a>,
+    stamp: Option<Exact>,
     process: Option<&'a Value>,
 }
 
@@ -57,7 +58,7 @@ fn rows(read: &Op) -> Result<Vec<Row<'_>>, String> {
             let value = item_value(item).ok_or_else(|| wrong(item))?;
             Ok(Row {
                 value,
-                number: integer(value).filter(|_| !value.is_nil()).ok_or_else(|| wrong(item))?,
+                number: Number::new(value).ok_or_else(|| wrong(item))?,
                 stamp: item.get("sts").and_then(stamp),
                 process: item.get("proc").or_else(|| item.get("process")),
             })
@@ -72,11 +73,10 @@ fn item_value(item: &Value) -> Option<&Value> {
     }
 }
 
-fn stamp(value: &Value) -> Option<i128> {
+fn stamp(value: &Value) -> Option<Exact> {
     match value {
-        Value::Str(text) => text.parse().ok(),
-        Value::Nil => None,
-        value => integer(value),
+        Value::Str(text) => Exact::parse(text),
+        value => Exact::of(value),
     }
 }
 
@@ -163,7 +163,7 @@ fn presence(
 /// Rows of which the next is not greater.
 fn order(rows: &[Row], global: bool, ends: &[u64], found: &mut Findings) {
     for pair in rows.windows(2) {
-        if let (Some(a), Some(b)) = (pair[0].stamp, pair[1].stamp)
+        if let (Some(a), Some(b)) = (&pair[0].stamp, &pair[1].stamp)
             && b < a
         {
             let text = format!(
@@ -174,7 +174,7 @@ fn order(rows: &[Row], global: bool, ends: &[u64], found: &mut Findings) {
         }
     }
     let nameless = rows.iter().any(|row| row.process.is_none());
-    let mut last: HashMap<Option<&Value>, i128, FxBuildHasher> = HashMap::default();
+    let mut last: HashMap<Option<&Value>, Number, FxBuildHasher> = HashMap::default();
     for row in rows {
         let whose = if global || nameless { None } else { row.process };
         let Some(before) = last.insert(whose, row.number).filter(|before| row.number <= *before)
@@ -184,9 +184,7 @@ fn order(rows: &[Row], global: bool, ends: &[u64], found: &mut Findings) {
         let of = whose.map(|process| format!(" of process {process}")).unwrap_or_default();
         let text = format!(
             "in the last read (record {}) {} follows {}{of}, though rows are in the order of their time",
-            ends[1],
-            row.value,
-            shown(before)
+            ends[1], row.value, before
         );
         found.add("value-reorder", Some(row.value.to_string()), text, ends.to_vec());
     }

@@ -4,7 +4,9 @@ use std::io::Read;
 use std::sync::{Arc, LazyLock};
 
 use super::names::{NameCache, with_names};
-use super::{BIG_BYTES_MAX, EtfError, Limits, VERSION, tag};
+use super::{BIG_BYTES_MAX, DECIMAL_STRUCT, EtfError, Limits, VERSION, tag};
+use crate::number::Decimal;
+use crate::sym::Sym;
 use crate::value::Value;
 
 /// No length field makes us reserve room for more elements than this before they are seen.
@@ -279,6 +281,9 @@ impl<'a> Decoder<'a> {
             sorted &= pairs.last().is_none_or(|(last, _)| *last < key);
             pairs.push((key, value));
         }
+        if let Some(decimal) = decimal(&pairs) {
+            return Ok(Value::Decimal(Arc::new(decimal)));
+        }
         Ok(if sorted { Value::Map(Arc::new(pairs)) } else { Value::map(pairs) })
     }
 
@@ -320,6 +325,31 @@ impl<'a> Decoder<'a> {
         let number = num_bigint::BigInt::from_bytes_le(sign, magnitude);
         Ok(Value::BigInt(Arc::new(number.to_string())))
     }
+}
+
+/// The number that a map is, if it is Elixir's `Decimal` struct: a number like any other. Its NaN, its
+/// infinities and its negative zero stay what they are.
+fn decimal(pairs: &[(Value, Value)]) -> Option<Decimal> {
+    static NAMES: LazyLock<[Sym; 5]> =
+        LazyLock::new(|| ["__struct__", "coef", "exp", "sign", DECIMAL_STRUCT].map(Sym::new));
+    let [(_, _), (_, _), (_, _), (_, _)] = pairs else { return None };
+    let value = |key: usize| {
+        pairs.iter().find(|(k, _)| k.as_sym() == Some(NAMES[key])).map(|(_, value)| value)
+    };
+    if value(0)?.as_sym() != Some(NAMES[4]) {
+        return None;
+    }
+    let coefficient = match value(1)? {
+        Value::Int(n @ 0..) => n.to_string(),
+        Value::BigInt(digits) => digits.to_string(),
+        _ => return None,
+    };
+    let negative = match value(3)?.as_int()? {
+        1 => false,
+        -1 if coefficient != "0" => true,
+        _ => return None,
+    };
+    Decimal::new(negative, &coefficient, value(2)?.as_int()?)
 }
 
 fn text_or_bytes(bytes: &[u8]) -> Value {

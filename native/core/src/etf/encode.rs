@@ -1,7 +1,8 @@
 //! Values to external term format.
 
 use super::names::{NameCache, with_names};
-use super::{VERSION, tag};
+use super::{DECIMAL_STRUCT, VERSION, tag};
+use crate::number::{self, Decimal};
 use crate::sym::Sym;
 use crate::value::Value;
 
@@ -47,12 +48,40 @@ fn term(value: &Value, names: &mut NameCache, out: &mut Vec<u8>) {
                 term(value, names, out);
             }
         }
+        Value::Decimal(decimal) => self::decimal(decimal, out),
+        // The BEAM has no such values; what names them is the next best.
+        Value::Ratio(ratio) => {
+            let (numerator, denominator) = ratio.parts();
+            out.extend_from_slice(&[tag::SMALL_TUPLE, 3]);
+            atom("ratio", out);
+            term(&number::integer_of(&numerator), names, out);
+            term(&number::integer_of(&denominator), names, out);
+        }
+        Value::Tagged(tagged) => {
+            out.extend_from_slice(&[tag::SMALL_TUPLE, 3]);
+            atom("tagged", out);
+            symbol(tagged.0, names, out);
+            term(&tagged.1, names, out);
+        }
         Value::Etf(bytes) => match bytes.as_slice() {
             [VERSION, verbatim @ ..] if !verbatim.is_empty() => out.extend_from_slice(verbatim),
             // Not a term at all, which no decoder makes: keep the bytes rather than break the message.
             other => binary(other, out),
         },
     }
+}
+
+/// As Elixir's `Decimal` struct.
+fn decimal(decimal: &Decimal, out: &mut Vec<u8>) {
+    header(tag::MAP, 4, out);
+    atom("__struct__", out);
+    atom(DECIMAL_STRUCT, out);
+    atom("coef", out);
+    big(&decimal.coefficient(), out);
+    atom("exp", out);
+    integer(decimal.exponent(), out);
+    atom("sign", out);
+    integer(if decimal.is_negative() { -1 } else { 1 }, out);
 }
 
 fn header(tag: u8, count: usize, out: &mut Vec<u8>) {
@@ -98,6 +127,9 @@ fn integer(n: i64, out: &mut Vec<u8>) {
 }
 
 fn big(digits: &str, out: &mut Vec<u8>) {
+    if let Ok(n) = digits.parse() {
+        return integer(n, out);
+    }
     let Ok(number) = digits.parse::<num_bigint::BigInt>() else {
         // Not digits, which no parser makes: keep the text.
         return binary(digits.as_bytes(), out);

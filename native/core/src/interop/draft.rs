@@ -88,6 +88,30 @@ impl Draft {
         self.see(Key::Node)
     }
 
+    /// Takes the function, known already.
+    pub fn set_f(&mut self, f: Sym) -> Result<(), ShapeError> {
+        self.f = Some(f);
+        self.see(Key::F)
+    }
+
+    /// Takes the time, known already.
+    pub fn set_time(&mut self, time_ns: i64) -> Result<(), ShapeError> {
+        self.time_ns = Some(time_ns);
+        self.see(Key::Time)
+    }
+
+    /// Takes the index, known already.
+    pub fn set_index(&mut self, index: i64) -> Result<(), ShapeError> {
+        self.index = Some(index);
+        self.see(Key::Index)
+    }
+
+    /// Takes the process, known already.
+    pub fn set_process(&mut self, process: Process) -> Result<(), ShapeError> {
+        self.process = Some(process);
+        self.see(Key::Process)
+    }
+
     /// Takes one key with its value.
     pub fn set(&mut self, key: Key, value: Value) -> Result<(), ShapeError> {
         self.see(key)?;
@@ -122,7 +146,11 @@ impl Draft {
     /// The operation, if it is one. Its index is given by the history.
     pub fn finish(self) -> Result<Op, ShapeError> {
         match (self.process, self.is_operation()) {
-            (None, true) if self.op_type.is_some() => Err(ShapeError::NoProcess),
+            (None, true) if self.op_type.is_some() => {
+                let mut fields = self.extra.iter().map(|(field, _)| *field);
+                let field = fields.find(super::look::is_client_field);
+                Err(ShapeError::NoProcess { field })
+            }
             _ => self.finish_unnamed(),
         }
     }
@@ -205,7 +233,7 @@ fn process(value: &Value) -> Result<Option<Process>, ShapeError> {
         Value::Int(number) => Ok(Some(Process::Client(*number))),
         Value::Nil => Ok(None),
         Value::Sym(sym) => Ok(Some(Process::Named(*sym))),
-        Value::Str(text) => match super::json_read::canonical_integer(text) {
+        Value::Str(text) => match super::json::canonical_integer(text) {
             Some(number) => Ok(Some(Process::Client(number))),
             None => Ok(Some(Process::Named(Sym::try_new(text)?))),
         },

@@ -2,17 +2,17 @@
 //!
 //! Reads what Clojure's `clojure.edn/read` reads, and a little more that histories contain. Keywords and
 //! symbols become [`Value::Sym`], characters strings of one character, vectors and lists
-//! [`Value::List`], ratios floats. Of tags, `#atom`, `#bytes` and `#etf` are our own, `#inst` and
-//! `#uuid` keep their text, and any other tag is dropped and counted, its value kept.
+//! [`Value::List`]; numbers are never rounded. Of tags, `#atom`, `#bytes` and `#etf` are our own; what has
+//! any other tag is another value than the same without one.
 //!
 //! The format: <https://github.com/edn-format/edn>.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::DEPTH_MAX;
 use super::error::ShapeError;
 use super::sharing::Sharing;
+use super::template::Templates;
 use crate::etf::names::NameCache;
 use crate::etf::{self, Limits};
 use crate::sym::SymTableFull;
@@ -83,6 +83,13 @@ pub fn parse_edn_value(text: &str) -> Result<Value, ParseError> {
     Ok(value)
 }
 
+/// Reads the value with which a text begins, and gives what follows it.
+pub(super) fn parse_edn_prefix(text: &str) -> Result<(Value, &str), ParseError> {
+    let mut parser = Parser::new(text);
+    let value = parser.form().map_err(|error| *error)?;
+    Ok((value, &text[parser.at..]))
+}
+
 /// What a byte means between tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Class {
@@ -108,11 +115,19 @@ const CLASSES: [Class; 256] = {
     classes
 };
 
+/// Whether bytes begin with what ends a token, and end with what precedes one.
+pub(super) fn is_apart(bytes: &[u8]) -> (bool, bool) {
+    let class = |byte: Option<&u8>| byte.map(|byte| CLASSES[usize::from(*byte)]);
+    let begins = class(bytes.first()).is_some_and(|class| class != Class::Token);
+    (begins, class(bytes.last()) == Some(Class::Blank))
+}
+
 /// What parsers of one text after another keep.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     pub names: NameCache,
     pub sharing: Sharing,
+    pub templates: Templates,
     /// Elements of the lists that are open.
     pub stack: Vec<Value>,
 }
@@ -132,9 +147,6 @@ pub(super) struct Parser<'a> {
     pub memory: Memory,
     /// How many lines of the file precede the text.
     lines_before: usize,
-    /// Tags that were dropped, with how often.
-    pub dropped_tags: BTreeMap<String, usize>,
-    pub ratio_count: usize,
     /// How many collections, tags and discards are open.
     depth: usize,
 }
@@ -147,20 +159,42 @@ impl<'a> Parser<'a> {
     /// For the part of a text that so many lines precede, with what reading other parts has built.
     pub fn resume(text: &'a str, lines_before: usize, mut memory: Memory) -> Parser<'a> {
         memory.stack.clear();
-        Parser {
-            text,
-            bytes: text.as_bytes(),
-            at: 0,
-            memory,
-            lines_before,
-            dropped_tags: BTreeMap::new(),
-            ratio_count: 0,
-            depth: 0,
-        }
+        Parser { text, bytes: text.as_bytes(), at: 0, memory, lines_before, depth: 0 }
     }
 
     pub fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
+    }
+
+    /// Goes back to where a record begins, as if nothing had been read of it.
+    pub fn rewind(&mut self, at: usize) {
+        self.at = at;
+        self.depth = 0;
+        self.memory.stack.clear();
+    }
+
+    /// Reads a small integer that is a token of its own.
+    #[inline]
+    pub fn small_integer(&mut self) -> Option<i64> {
+        let negative = self.peek() == Some(b'-');
+        let first = self.at + usize::from(negative);
+        let mut at = first;
+        let mut n: i64 = 0;
+        // Eighteen digits cannot overflow; anything longer or stranger goes the long way.
+        while let Some(&byte) = self.bytes.get(at)
+            && byte.is_ascii_digit()
+            && at - first < 18
+        {
+            n = n * 10 + i64::from(byte - b'0');
+            at += 1;
+        }
+        let ends =
+            self.bytes.get(at).is_none_or(|&byte| CLASSES[usize::from(byte)] != Class::Token);
+        if at == first || !ends || (self.bytes[first] == b'0' && at != first + 1) {
+            return None;
+        }
+        self.at = at;
+        Some(if negative { -n } else { n })
     }
 
     /// Moves over blanks, commas, comments and discarded forms.
@@ -212,10 +246,13 @@ impl<'a> Parser<'a> {
                 self.number()
             }
             b':' => self.keyword().map(Value::Sym),
-            b'"' => self.string().map(Value::str),
+            b'"' => self.text(),
             b'[' => self.list(b']', "a vector"),
             b'(' => self.list(b')', "a list"),
-            b'{' => self.map().map(Value::map),
+            b'{' => {
+                let pairs = self.map()?;
+                self.unique(start, "a map has the key", Value::unique_map(pairs))
+            }
             b'#' => self.dispatch(),
             b'\\' => self.character(),
             b'^' => {
@@ -228,6 +265,13 @@ impl<'a> Parser<'a> {
             }
             b']' | b')' | b'}' => Err(self.unexpected("a value")),
             _ => self.symbol(),
+        }
+    }
+
+    fn text(&mut self) -> Parsed<Value> {
+        match self.plain_string() {
+            Some(text) => Ok(self.memory.sharing.text(text)),
+            None => self.string().map(Value::str),
         }
     }
 
@@ -258,37 +302,16 @@ impl<'a> Parser<'a> {
     }
 
     fn number(&mut self) -> Parsed<Value> {
+        if let Some(n) = self.small_integer() {
+            return Ok(Value::Int(n));
+        }
         let start = self.at;
-        let negative = self.bytes[start] == b'-';
-        let mut at = start + usize::from(matches!(self.bytes[start], b'+' | b'-'));
-        let first = at;
-        let mut n: i64 = 0;
-        // Eighteen digits cannot overflow; anything longer or stranger goes the long way.
-        while let Some(&byte) = self.bytes.get(at)
-            && byte.is_ascii_digit()
-            && at - first < 18
-        {
-            n = n * 10 + i64::from(byte - b'0');
-            at += 1;
-        }
-        let ends =
-            self.bytes.get(at).is_none_or(|&byte| CLASSES[usize::from(byte)] != Class::Token);
-        let plain = ends && (self.bytes[first] != b'0' || at == first + 1);
-        if plain {
-            self.at = at;
-            return Ok(Value::Int(if negative { -n } else { n }));
-        }
         let token = self.token();
-        match super::edn_number::parse(token) {
-            Some((value, is_ratio)) => {
-                self.ratio_count += usize::from(is_ratio);
-                Ok(value)
-            }
-            None => {
-                let shown: String = token.chars().take(40).collect();
-                Err(self.syntax(start, &format!("{shown} is not a number")))
-            }
-        }
+        super::edn_number::parse(token).ok_or_else(|| {
+            let shown: String = token.chars().take(40).collect();
+            let more = if token.len() > shown.len() { "…" } else { "" };
+            self.syntax(start, &format!("{shown}{more} is not a number"))
+        })
     }
 
     /// Counts one level more; whoever enters leaves by `depth -= 1`, unless reading ends by an error.
@@ -307,7 +330,28 @@ impl<'a> Parser<'a> {
         self.enter(start)?;
         self.at += 1;
         let first = self.memory.stack.len();
-        while !self.closes(start, close, what)? {
+        loop {
+            // What is usual, without a detour.
+            match self.peek() {
+                Some(b' ') => {
+                    self.at += 1;
+                    continue;
+                }
+                Some(byte) if byte == close => {
+                    self.at += 1;
+                    break;
+                }
+                Some(b'0'..=b'9') => {
+                    if let Some(n) = self.small_integer() {
+                        self.memory.stack.push(Value::Int(n));
+                        continue;
+                    }
+                }
+                _ => {}
+            }
+            if self.closes(start, close, what)? {
+                break;
+            }
             let element = self.inside(start, what, Parser::form)?;
             self.memory.stack.push(element);
         }
@@ -321,8 +365,16 @@ impl<'a> Parser<'a> {
     }
 
     fn set(&mut self) -> Parsed<Value> {
+        let start = self.at;
         let first = self.elements(b'}', "a set")?;
-        Ok(Value::set(self.memory.stack.drain(first..)))
+        let items = self.memory.stack.split_off(first);
+        self.unique(start, "a set has the element", Value::unique_set(items))
+    }
+
+    fn unique(&self, start: usize, what: &str, value: Result<Value, Value>) -> Parsed<Value> {
+        value.map_err(|twice| {
+            self.syntax(start, &format!("{what} {} twice", super::error::shown(&twice)))
+        })
     }
 
     /// Moves over blanks and, when it stands there, the closing delimiter.
@@ -432,7 +484,7 @@ impl<'a> Parser<'a> {
             };
             *sym = self.memory.names.sym(&qualified).map_err(|full| self.full(start, full))?;
         }
-        Ok(Value::map(pairs))
+        self.unique(start, "a map has the key", Value::unique_map(pairs))
     }
 
     /// The name of a tag; what it tags follows.
@@ -454,7 +506,6 @@ impl<'a> Parser<'a> {
         let value = self.inside(start, "a tagged value", Parser::form)?;
         self.depth -= 1;
         match (tag, value) {
-            ("inst" | "uuid", text @ Value::Str(_)) => Ok(text),
             ("atom", Value::Str(name)) => match name.as_str() {
                 "nil" => Ok(Value::Nil),
                 name => {
@@ -470,8 +521,8 @@ impl<'a> Parser<'a> {
             },
             ("etf", Value::Str(hex)) => self.etf(start, &hex),
             (tag, value) => {
-                *self.dropped_tags.entry(tag.to_owned()).or_default() += 1;
-                Ok(value)
+                let tag = self.memory.names.sym(tag).map_err(|full| self.full(start, full))?;
+                Ok(Value::Tagged(Arc::new((tag, value))))
             }
         }
     }

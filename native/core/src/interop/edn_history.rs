@@ -1,11 +1,11 @@
 //! Histories in EDN: one map a line, one vector or list of maps, or records of `jepsen.history`.
 
+use super::Records;
 use super::draft::{Draft, Key};
-use super::edn::{Memory, ParseError, Parsed, Parser, Problem};
+use super::edn::{self, Memory, ParseError, Parsed, Parser, Problem};
 use super::error::{Place, ShapeError, shown};
 use super::stream::{Mode, Part, PartError, PartText};
-use super::{Counted, Records};
-use crate::op::OpType;
+use crate::op::{OpType, Process};
 use crate::value::Value;
 
 /// Reads the operations of a part of a text.
@@ -13,9 +13,9 @@ pub(super) fn read_part(part: PartText<'_>, memory: Memory) -> (Memory, Result<P
     let mut reader = Reader::new(&part, memory);
     let read = reader.part(part.mode, part.is_last);
     let Reader { parser, records, .. } = reader;
-    let Parser { memory, dropped_tags, ratio_count, .. } = parser;
+    let Parser { memory, .. } = parser;
     let result = match read {
-        Ok(mode) => Ok(Part { counted: Counted { records, dropped_tags, ratio_count }, mode }),
+        Ok(mode) => Ok(Part { records, mode }),
         Err(error) => Err(PartError { error, record_count: records.ops.len() }),
     };
     (memory, result)
@@ -90,14 +90,17 @@ impl<'a> Reader<'a> {
 
     /// The place of a byte that is not before the last one asked for.
     fn place_of(&mut self, offset: usize) -> Place {
-        let passed = &self.parser.bytes[self.placed_at..offset];
-        self.place = self.place.behind(passed);
+        self.place = self.place.behind(&self.parser.bytes[self.placed_at..offset]);
         self.placed_at = offset;
         self.place
     }
 
     fn operation(&mut self) -> Parsed<()> {
         let start = self.parser.at;
+        if let Some(draft) = self.like_another(start) {
+            let place = self.place_of(start);
+            return self.records.push(draft, place).map_err(|error| shape(start, error));
+        }
         // `#jepsen.history.Op{…}`, as Jepsen prints its records.
         let is_tagged =
             self.parser.peek() == Some(b'#') && !self.parser.text[start..].starts_with("#{");
@@ -110,6 +113,8 @@ impl<'a> Reader<'a> {
             return Err(shape(start, ShapeError::NotAMap { found: shown(&value) }));
         }
         let draft = self.draft()?;
+        let templates = &mut self.parser.memory.templates;
+        templates.learn(self.parser.bytes, start, self.parser.at, edn::is_apart);
         let place = self.place_of(start);
         self.records.push(draft, place).map_err(|error| shape(start, error))
     }
@@ -119,19 +124,85 @@ impl<'a> Reader<'a> {
         let start = self.parser.at;
         self.parser.at += 1;
         let mut draft = Draft::default();
+        self.parser.memory.templates.begin();
         while !self.parser.closes(start, b'}', WHAT)? {
             let key_at = self.parser.at;
             let key = self.key()?;
             if self.parser.closes(start, b'}', WHAT)? {
                 return Err(self.parser.syntax(key_at, "a key that has no value"));
             }
-            if self.usual(key, key_at, &mut draft)? {
-                continue;
+            let from = self.parser.at;
+            if !self.usual(key, key_at, &mut draft)? {
+                let value = self.parser.inside(start, WHAT, Parser::form)?;
+                draft.set(key, value).map_err(|error| shape(key_at, error))?;
             }
-            let value = self.parser.inside(start, WHAT, Parser::form)?;
-            draft.set(key, value).map_err(|error| shape(key_at, error))?;
+            self.parser.memory.templates.value(key, from, self.parser.at);
         }
         Ok(draft)
+    }
+
+    /// Reads a record that is written as an earlier one was.
+    fn like_another(&mut self, start: usize) -> Option<Draft> {
+        for number in self.parser.memory.templates.candidates() {
+            if let Some(draft) = self.like(number, start) {
+                self.parser.memory.templates.fits(number);
+                return Some(draft);
+            }
+            self.parser.rewind(start);
+        }
+        None
+    }
+
+    fn like(&mut self, number: usize, start: usize) -> Option<Draft> {
+        // Taken out, since reading values changes what is beside it.
+        let templates = std::mem::take(&mut self.parser.memory.templates);
+        let template = templates.get(number);
+        let mut read = || {
+            let mut draft = Draft::default();
+            self.parser.at = start;
+            for step in &template.steps {
+                self.skip(&step.before)?;
+                self.set(step.key, &mut draft)?;
+            }
+            self.skip(&template.end)?;
+            Some(draft)
+        };
+        let draft = read();
+        self.parser.memory.templates = templates;
+        draft
+    }
+
+    #[inline]
+    fn skip(&mut self, expected: &[u8]) -> Option<()> {
+        self.parser.bytes[self.parser.at..].starts_with(expected).then(|| {
+            self.parser.at += expected.len();
+        })
+    }
+
+    /// Reads the value of a key; `None` if anything is unusual or wrong, which the long way tells.
+    #[inline]
+    fn set(&mut self, key: Key, draft: &mut Draft) -> Option<()> {
+        let set = match (key, self.parser.peek()?) {
+            (Key::Index, _) => draft.set_index(self.parser.small_integer()?),
+            (Key::Time, _) => draft.set_time(self.parser.small_integer()?),
+            (Key::Process, b'0'..=b'9') => {
+                draft.set_process(Process::Client(self.parser.small_integer()?))
+            }
+            (Key::Type, b':') => {
+                self.parser.at += 1;
+                draft.set_type(OpType::parse(self.parser.token())?)
+            }
+            (Key::F, b':') => draft.set_f(self.parser.keyword().ok()?),
+            (Key::Node, b'"') => {
+                let name = self.parser.plain_string()?;
+                draft.set_node(self.parser.memory.names.sym(name).ok()?)
+            }
+            (key, _) => {
+                let value = self.parser.form().ok()?;
+                draft.set(key, value)
+            }
+        };
+        set.ok()
     }
 
     /// Reads the value of `:type` and `:node` as they nearly always stand there, without making a value

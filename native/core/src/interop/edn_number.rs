@@ -1,38 +1,41 @@
-//! Numbers of EDN that are not plain small integers.
+//! Numbers of EDN that are not plain small integers. None is rounded: what no float holds is a decimal.
 
 use std::sync::Arc;
 
+use crate::number::{self, Decimal, Ratio};
 use crate::value::Value;
 
-/// No number of a history has more digits; turning them into binary takes quadratic time.
+/// The most digits of what has to be turned into binary, which takes quadratic time: ratios and integers
+/// that are not decimal. Decimal integers have no such limit.
 const DIGITS_MAX: usize = 4096;
 
-/// The number that a token is, and whether it was a ratio (which becomes a float): integers with sign,
-/// `N`, `0x`, octal or radix, floats with exponent or `M`, and ratios.
-pub(super) fn parse(token: &str) -> Option<(Value, bool)> {
-    if token.len() > DIGITS_MAX {
-        return None;
-    }
+/// The number that a token is: integers with sign, `N`, `0x`, octal or radix, floats with exponent, decimals
+/// with `M`, and ratios.
+pub(super) fn parse(token: &str) -> Option<Value> {
     let (negative, digits) = match token.as_bytes().first()? {
         b'-' => (true, &token[1..]),
         b'+' => (false, &token[1..]),
         _ => (false, token),
     };
     if let Some(value) = integer(negative, digits) {
-        return Some((value, false));
+        return Some(value);
     }
     if let Some((numerator, denominator)) = digits.split_once('/') {
-        return ratio(negative, numerator, denominator).map(|value| (value, true));
+        return ratio(negative, numerator, denominator);
     }
-    let is_float = digits.ends_with('M') || digits.contains(['.', 'e', 'E']);
-    let digits = digits.strip_suffix('M').unwrap_or(digits);
-    let plain = is_float
-        && digits.starts_with(|c: char| c.is_ascii_digit())
-        && digits
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'));
-    let magnitude: f64 = plain.then(|| digits.parse().ok()).flatten()?;
-    Some((Value::Float(if negative { -magnitude } else { magnitude }), false))
+    let plain = |digits: &str| {
+        digits.starts_with(|c: char| c.is_ascii_digit())
+            && digits
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-'))
+    };
+    if let Some(digits) = digits.strip_suffix('M') {
+        let decimal =
+            plain(digits).then(|| Decimal::parse(token.trim_end_matches('M'))).flatten()?;
+        return Some(Value::Decimal(Arc::new(decimal)));
+    }
+    let is_float = plain(digits) && digits.contains(['.', 'e', 'E']);
+    is_float.then(|| number::float_or_decimal(token)).flatten()
 }
 
 fn integer(negative: bool, digits: &str) -> Option<Value> {
@@ -51,24 +54,26 @@ fn integer(negative: bool, digits: &str) -> Option<Value> {
     if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
         return None;
     }
+    if radix == 10 {
+        return Some(number::integer(negative, digits));
+    }
+    if digits.len() > DIGITS_MAX {
+        return None;
+    }
     let magnitude = num_bigint::BigUint::parse_bytes(digits.as_bytes(), radix)?;
     let sign = if negative { num_bigint::Sign::Minus } else { num_bigint::Sign::Plus };
-    let number = num_bigint::BigInt::from_biguint(sign, magnitude);
-    Some(match i64::try_from(&number) {
-        Ok(n) => Value::Int(n),
-        Err(_) => Value::BigInt(Arc::new(number.to_string())),
-    })
+    Some(number::big_int(&num_bigint::BigInt::from_biguint(sign, magnitude)))
 }
 
 fn ratio(negative: bool, numerator: &str, denominator: &str) -> Option<Value> {
-    let natural = |digits: &str| -> Option<f64> {
-        let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        plain.then(|| digits.parse().ok()).flatten()
+    let natural = |digits: &str| {
+        (1..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
     };
-    let (numerator, denominator) = (natural(numerator)?, natural(denominator)?);
-    let quotient = numerator / denominator;
-    let valid = denominator != 0.0 && quotient.is_finite();
-    valid.then_some(Value::Float(if negative { -quotient } else { quotient }))
+    if !natural(numerator) || !natural(denominator) {
+        return None;
+    }
+    let sign = if negative { "-" } else { "" };
+    Ratio::value(&format!("{sign}{numerator}"), denominator)
 }
 
 #[cfg(test)]
@@ -89,21 +94,44 @@ mod tests {
             ("1.5", "1.5"),
             ("-1.5e3", "-1500.0"),
             ("1E-2", "0.01"),
-            ("2.50M", "2.5"),
-            ("3M", "3.0"),
+            ("2.50M", "2.50M"),
+            ("-3M", "-3M"),
+            ("1e-3M", "0.001M"),
+            ("5E+40M", "5E40M"),
+            ("-1/4", "-1/4"),
+            ("6/4", "3/2"),
+            ("4/2", "2"),
+            ("0.30000000000000001", "0.30000000000000001M"),
+            ("1e400", "1E400M"),
+            ("1.7976931348623157E308", "1.7976931348623157e308"),
         ] {
-            let (value, is_ratio) = parse(token).unwrap_or_else(|| panic!("{token}"));
+            let value = parse(token).unwrap_or_else(|| panic!("{token}"));
             assert_eq!(value.to_string(), expected, "{token}");
-            assert!(!is_ratio);
         }
-        assert_eq!(parse("-1/4"), Some((Value::Float(-0.25), true)));
+        let long = "7".repeat(100_000);
+        assert_eq!(parse(&long).map(|value| value.to_string()), Some(format!("{long}N")));
     }
 
     #[test]
     fn what_is_no_number() {
-        for token in
-            ["1a", "0x", "08", "1/0", "1/-2", "37r1", "1.2.3", "1e", "--1", "N", "+", "0xN"]
-        {
+        for token in [
+            "1a",
+            "0x",
+            "08",
+            "1/0",
+            "1/-2",
+            "37r1",
+            "1.2.3",
+            "1e",
+            "--1",
+            "N",
+            "+",
+            "0xN",
+            "1NM",
+            "1MM",
+            "1/",
+            "1e999999999M",
+        ] {
             assert_eq!(parse(token), None, "{token}");
         }
     }

@@ -95,11 +95,19 @@ fn value(of: &Value, names: &mut NameCache, out: &mut Vec<u8>) {
             out.push(b'N');
         }
         // The notation of floats is that of `Value`'s own text, `##Inf` included.
-        Value::Float(_) => out.extend_from_slice(of.to_string().as_bytes()),
+        Value::Float(_) | Value::Decimal(_) | Value::Ratio(_) => {
+            out.extend_from_slice(of.to_string().as_bytes())
+        }
         Value::Sym(sym) => keyword(*sym, names, out),
         Value::Str(text) => string(text, out),
         Value::Bytes(bytes) => hexadecimal("bytes", bytes, out),
         Value::Etf(bytes) => hexadecimal("etf", bytes, out),
+        Value::Tagged(tagged) => {
+            out.push(b'#');
+            out.extend_from_slice(names.text(tagged.0).as_bytes());
+            out.push(b' ');
+            value(&tagged.1, names, out);
+        }
         Value::List(items) | Value::Tuple(items) => sequence(b"[", items, b']', names, out),
         Value::Set(items) => sequence(b"#{", items, b'}', names, out),
         Value::Map(pairs) => {

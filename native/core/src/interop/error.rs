@@ -20,10 +20,13 @@ pub struct Place {
 impl Place {
     /// The place behind these bytes, which begin at this one.
     pub(super) fn behind(self, bytes: &[u8]) -> Place {
-        let behind = place(bytes, bytes.len());
-        match behind.line {
-            1 => Place { column: self.column + behind.column - 1, ..self },
-            line => Place { line: self.line + line - 1, column: behind.column },
+        let characters = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte & 0xc0 != 0x80).count();
+        match memchr::memrchr(b'\n', bytes) {
+            None => Place { column: self.column + characters(bytes), ..self },
+            Some(last) => {
+                let lines = 1 + memchr::memchr_iter(b'\n', &bytes[..last]).count();
+                Place { line: self.line + lines, column: 1 + characters(&bytes[last + 1..]) }
+            }
         }
     }
 }
@@ -111,10 +114,13 @@ pub enum ShapeError {
     },
     /// No `:process`.
     #[error(
-        "the operation has no :process, so invocations and completions cannot be matched; give each \
-         client a number"
+        "the operation has no :process, so invocations and completions cannot be matched; {}",
+        process_advice(*.field)
     )]
-    NoProcess,
+    NoProcess {
+        /// A field that may be it.
+        field: Option<Sym>,
+    },
     /// A `:process` that is neither a number nor a name.
     #[error("a :process is an integer for clients or a name such as :nemesis, found {found}")]
     BadProcess {
@@ -158,6 +164,13 @@ pub enum ShapeError {
     /// Too many different names.
     #[error(transparent)]
     Names(#[from] SymTableFull),
+}
+
+fn process_advice(field: Option<Sym>) -> String {
+    match field {
+        Some(field) => format!("is it :{field}? then name that field :process"),
+        None => "give each client a number".to_owned(),
+    }
 }
 
 impl ShapeError {

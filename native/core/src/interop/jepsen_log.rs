@@ -6,6 +6,9 @@
 //! anything before it as in `history.txt` (padded with blanks). In a log all other lines are skipped and
 //! counted; a file without a logger's name on its records is a `history.txt`, where they are errors.
 //!
+//! The error is EDN, or else text: Jepsen prints messages of exceptions as they are. Their further lines
+//! belong to the record before them.
+//!
 //! An operation that timed out is logged with `:timed-out` in place of its value; that is its error, and its
 //! value is that of its invocation.
 
@@ -13,7 +16,7 @@ use std::collections::HashMap;
 
 use super::Records;
 use super::draft::{Draft, Key};
-use super::edn::parse_edn_value;
+use super::edn::{parse_edn_prefix, parse_edn_value};
 use super::error::{LoadError, Place, ShapeError, Source};
 use crate::op::{OpType, Process};
 use crate::value::Value;
@@ -50,10 +53,30 @@ pub(super) fn fields(line: &str) -> Option<Fields<'_>> {
         // What precedes it is the name of a logger, ended by `-` or `:`.
         let is_logged = head.ends_with(['-', ':']);
         if is_process && (head.is_empty() || is_logged) {
-            return Some(Fields { is_logged, process, op_type, rest: word[end..].trim() });
+            return Some(Fields { is_logged, process, op_type, rest: word[end..].trim_end() });
         }
     }
     None
+}
+
+/// Whether a text begins as a `jepsen.log` does: `2020-08-03 23:05:48,259{GMT}<TAB>INFO`. What follows
+/// may be a long map before the first record.
+pub(super) fn begins(text: &str) -> bool {
+    let line = text.lines().next().unwrap_or_default();
+    let mut words = line.split_ascii_whitespace();
+    let (date, time) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let shape = |text: &str, shape: &str| {
+        text.len() >= shape.len()
+            && text.bytes().zip(shape.bytes()).all(|(byte, expected)| match expected {
+                b'0' => byte.is_ascii_digit(),
+                expected => byte == expected,
+            })
+    };
+    let level = words.next().unwrap_or_default();
+    date.len() == 10
+        && shape(date, "0000-00-00")
+        && shape(time, "00:00:00,000")
+        && matches!(level, "TRACE" | "DEBUG" | "INFO" | "WARN" | "ERROR" | "FATAL")
 }
 
 /// Reads every record of a log.
@@ -62,12 +85,15 @@ pub(super) fn read(source: &Source<'_>) -> Result<Records, LoadError> {
     // The value of what each process has begun.
     let mut begun: HashMap<Process, Value> = HashMap::new();
     let (mut skipped_count, mut is_log, mut offset) = (0, false, 0);
-    let mut first_skipped = None;
+    let (mut first_skipped, mut error_is_text) = (None, false);
     for (number, line) in source.text.split_inclusive('\n').enumerate() {
         let start = offset;
         offset += line.len();
         let text = line.trim_end();
         let Some(fields) = fields(text) else {
+            if error_is_text && !is_log {
+                continue;
+            }
             if !text.is_empty() {
                 skipped_count += 1;
                 first_skipped.get_or_insert(start);
@@ -77,19 +103,20 @@ pub(super) fn read(source: &Source<'_>) -> Result<Records, LoadError> {
         is_log |= fields.is_logged;
         let place = Place { line: number + 1, column: 1 };
         let whole_line = line.ends_with('\n');
-        let draft = draft(&fields, &mut begun).map_err(|wrong| match wrong {
-            _ if !whole_line => LoadError::Truncated {
-                path: source.name.to_owned(),
-                place: source.place(source.text.len()),
-                inside: "a record",
-                opened: place,
-                record_count: records.ops.len(),
-            },
-            Wrong::Shape(error) => {
-                LoadError::Shape { path: source.name.to_owned(), place, source: error }
-            }
-            Wrong::Syntax(message) => source.syntax(start, message),
-        })?;
+        let draft =
+            draft(&fields, &mut begun, &mut error_is_text).map_err(|wrong| match wrong {
+                _ if !whole_line => LoadError::Truncated {
+                    path: source.name.to_owned(),
+                    place: source.place(source.text.len()),
+                    inside: "a record",
+                    opened: place,
+                    record_count: records.ops.len(),
+                },
+                Wrong::Shape(error) => {
+                    LoadError::Shape { path: source.name.to_owned(), place, source: error }
+                }
+                Wrong::Syntax(message) => source.syntax(start, message),
+            })?;
         records.push(draft, place).map_err(|error| LoadError::Shape {
             path: source.name.to_owned(),
             place,
@@ -124,24 +151,48 @@ impl From<ShapeError> for Wrong {
     }
 }
 
-fn draft(fields: &Fields<'_>, begun: &mut HashMap<Process, Value>) -> Result<Draft, Wrong> {
+/// Function and value of a record, and the text behind them.
+fn columns(rest: &str) -> Result<(Value, Value, &str), Wrong> {
+    let not_edn =
+        |what: &str, error| Wrong::Syntax(format!("the {what} of the record is not EDN: {error}"));
+    let rest = rest.trim_start_matches(' ');
+    if let Some(rest) = rest.strip_prefix('\t') {
+        let mut columns = rest.splitn(3, '\t');
+        let mut next = || columns.next().unwrap_or_default().trim();
+        let (f, value, error) = (next(), next(), next());
+        let f = parse_edn_value(f).map_err(|error| not_edn("function", error))?;
+        let value = match value {
+            "" => Value::Nil,
+            value => parse_edn_value(value).map_err(|error| not_edn("value", error))?,
+        };
+        return Ok((f, value, error));
+    }
+    let (f, rest) = parse_edn_prefix(rest).map_err(|error| not_edn("function", error))?;
+    let (value, rest) = match rest.trim() {
+        "" => (Value::Nil, ""),
+        _ => parse_edn_prefix(rest).map_err(|error| not_edn("value", error))?,
+    };
+    Ok((f, value, rest.trim()))
+}
+
+fn draft(
+    fields: &Fields<'_>,
+    begun: &mut HashMap<Process, Value>,
+    error_is_text: &mut bool,
+) -> Result<Draft, Wrong> {
     let parsed = |what: &str, text: &str| {
         parse_edn_value(text)
             .map_err(|error| Wrong::Syntax(format!("the {what} of the record is not EDN: {error}")))
     };
-    let mut words = parsed("rest", &format!("[{}]", fields.rest))?;
-    let mut rest: Vec<Value> = match &mut words {
-        Value::List(items) => items.to_vec(),
-        _ => Vec::new(),
+    let (f, mut value, error_text) = columns(fields.rest)?;
+    *error_is_text = false;
+    let mut error = match error_text {
+        "" => Value::Nil,
+        text => parse_edn_value(text).unwrap_or_else(|_| {
+            *error_is_text = true;
+            Value::str(text)
+        }),
     };
-    if rest.is_empty() || rest.len() > 3 {
-        let count = rest.len();
-        return Err(Wrong::Syntax(format!(
-            "a record has function, value and error behind its type, this one has {count} parts"
-        )));
-    }
-    rest.resize(3, Value::Nil);
-    let (mut value, mut error) = (std::mem::take(&mut rest[1]), std::mem::take(&mut rest[2]));
     let process = parsed("process", fields.process)?;
     let key = match &process {
         Value::Int(number) => Process::Client(*number),
@@ -160,7 +211,7 @@ fn draft(fields: &Fields<'_>, begun: &mut HashMap<Process, Value>) -> Result<Dra
     let mut draft = Draft::default();
     draft.set_type(fields.op_type)?;
     draft.set(Key::Process, process)?;
-    draft.set(Key::F, std::mem::take(&mut rest[0]))?;
+    draft.set(Key::F, f)?;
     draft.set(Key::Value, value)?;
     draft.set(Key::Error, error)?;
     Ok(draft)

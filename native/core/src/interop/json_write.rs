@@ -2,13 +2,13 @@
 //!
 //! `{"index":0,"time":12,"type":"invoke","process":0,"f":"read","value":null}`, then `error`, `node` and
 //! whatever else the record has. What JSON has no notation for is written as `{"#edn": "…"}`; the notes
-//! in [`super::json_read`] tell how it is read back. Tuples become arrays.
+//! in [`super::json`] tell how it is read back. Tuples become arrays.
 
 use std::io::{self, Write};
 
 use super::draft::NO_F;
 use super::edn_of_value;
-use super::json_read::{EDN_KEY, canonical_integer};
+use super::json::{EDN_KEY, canonical_integer};
 use crate::history::History;
 use crate::op::{Op, Process};
 use crate::value::Value;
@@ -104,6 +104,7 @@ fn value(of: &Value, out: &mut Vec<u8>) {
         Value::Float(x) if x.is_finite() => {
             let _ = serde_json::to_writer(out, x);
         }
+        Value::BigInt(digits) => out.extend_from_slice(digits.as_bytes()),
         Value::Sym(sym) => string(&format!(":{sym}"), out),
         Value::Str(text) if !text.starts_with(':') => string(text, out),
         Value::List(items) | Value::Tuple(items) => {
@@ -131,7 +132,7 @@ fn value(of: &Value, out: &mut Vec<u8>) {
             }
             out.push(b'}');
         }
-        // Sets, maps with other keys, big integers, binaries, terms of the BEAM, NaN, odd strings.
+        // Sets, maps with other keys, decimals, ratios, tags, binaries, terms of the BEAM, NaN, odd strings.
         other => edn(other, out),
     }
 }

@@ -114,7 +114,11 @@ pub(super) fn format(name: &str, beginning: &[u8]) -> Result<Format, LoadError> 
         _ if sessions::is_dbcop_text(rest) => Ok(Format::Dbcop),
         _ if sessions::is_plume(rest) => Ok(Format::Plume),
         _ if sessions::is_awdit(rest) => Ok(Format::Awdit),
-        _ if rest.lines().any(|line| jepsen_log::fields(line).is_some()) => Ok(Format::JepsenLog),
+        _ if jepsen_log::begins(rest)
+            || rest.lines().any(|line| jepsen_log::fields(line).is_some()) =>
+        {
+            Ok(Format::JepsenLog)
+        }
         _ => {
             let line: String = rest.chars().take_while(|c| *c != '\n').take(40).collect();
             other(name, format!("begins with {line:?}"), any_format())

@@ -47,7 +47,9 @@ pub(super) fn name_processes(name: &str, records: &mut Records) -> Result<(), Lo
     let refuse = |position: usize| LoadError::Shape {
         path: name.to_owned(),
         place: records.place(position).unwrap_or_default(),
-        source: ShapeError::NoProcess,
+        source: ShapeError::NoProcess {
+            field: records.ops.get(position).and_then(super::look::client_field),
+        },
     };
     if records.without_process_count < records.ops.len() {
         let first = records.ops.iter().position(|op| op.process == unnamed);

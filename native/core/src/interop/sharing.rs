@@ -5,11 +5,18 @@
 //! their elements; a list that is there already is taken from it. The table is bounded, so sharing is not
 //! complete, and looking costs one pass over the elements at most.
 
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use rustc_hash::FxHasher;
+
 use crate::items::Items;
 use crate::value::Value;
 
 /// As many as lie in a core's own cache together with their lists.
 const SLOT_COUNT: usize = 1 << 12;
+/// Longer texts are rarely equal, and comparing them costs more than keeping them.
+const TEXT_BYTES_MAX: usize = 128;
 
 /// A list that was built, and the whole hash of its elements: another list is nearly always told from it
 /// without looking at it.
@@ -23,12 +30,13 @@ struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct Sharing {
     slots: Vec<Slot>,
+    texts: Vec<Option<Arc<String>>>,
 }
 
 impl Sharing {
     /// With a table.
     pub fn new() -> Sharing {
-        Sharing { slots: vec![Slot::default(); SLOT_COUNT] }
+        Sharing { slots: vec![Slot::default(); SLOT_COUNT], texts: vec![None; SLOT_COUNT] }
     }
 
     /// The list of the elements from `start` on, which are taken from the stack. It has no room to grow.
@@ -53,6 +61,26 @@ impl Sharing {
     }
 }
 
+impl Sharing {
+    /// The value of a text.
+    pub fn text(&mut self, text: &str) -> Value {
+        if self.texts.is_empty() || text.len() > TEXT_BYTES_MAX {
+            return Value::str(text);
+        }
+        let mut hasher = FxHasher::default();
+        hasher.write(text.as_bytes());
+        let slot = &mut self.texts[(hasher.finish() >> 48) as usize % SLOT_COUNT];
+        if let Some(known) = slot
+            && known.as_str() == text
+        {
+            return Value::Str(known.clone());
+        }
+        let new = Arc::new(text.to_owned());
+        *slot = Some(new.clone());
+        Value::Str(new)
+    }
+}
+
 /// A hash of elements that can be compared at once; `None` if there is another one.
 fn hash(items: &[Value]) -> Option<u32> {
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -63,8 +91,10 @@ fn hash(items: &[Value]) -> Option<u32> {
             Value::Bool(b) => (1, u64::from(*b)),
             Value::Int(n) => (2, *n as u64),
             Value::Sym(sym) => (3, u64::from(sym.id())),
-            // Lists inside are shared themselves.
+            // Lists and texts inside are shared themselves.
             Value::List(list) => (4, list.address() as u64),
+            Value::Str(text) => (5, Arc::as_ptr(text) as u64),
+            Value::Float(x) => (6, x.to_bits()),
             _ => return None,
         };
         hash = (hash.rotate_left(5) ^ word).wrapping_mul(FACTOR).wrapping_add(kind);
@@ -80,6 +110,8 @@ fn is_same(a: &Value, b: &Value) -> bool {
         (Value::Int(a), Value::Int(b)) => a == b,
         (Value::Sym(a), Value::Sym(b)) => a == b,
         (Value::List(a), Value::List(b)) => a.address() == b.address(),
+        (Value::Str(a), Value::Str(b)) => Arc::ptr_eq(a, b),
+        (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits(),
         _ => false,
     }
 }

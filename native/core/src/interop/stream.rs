@@ -10,10 +10,10 @@ use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
 
+use super::Records;
 use super::edn::{Memory, ParseError, Problem};
 use super::error::{LoadError, Place, place};
 use super::input::{Input, TEXT_BYTES_MAX, input_error};
-use super::{Counted, Records};
 
 /// The first part is small: it tells how the records are enclosed.
 const FIRST_PART_BYTES: usize = 64 << 10;
@@ -44,7 +44,7 @@ pub(super) enum Mode {
 
 /// What a part gave, and what the next one stands in.
 pub(super) struct Part {
-    pub counted: Counted,
+    pub records: Records,
     pub mode: Mode,
 }
 
@@ -109,7 +109,7 @@ pub(super) fn read(
         read_part,
         memories,
         mode: Mode::Start,
-        whole: Counted::default(),
+        whole: Records::default(),
         pending: VecDeque::from([first]),
     };
     if joiner.pending[0].is_last {
@@ -222,7 +222,7 @@ struct Joiner<'a> {
     memories: Vec<Memory>,
     /// What the next part stands in.
     mode: Mode,
-    whole: Counted,
+    whole: Records,
     /// Parts that have not been read, or not to their end.
     pending: VecDeque<Bytes>,
 }
@@ -247,7 +247,7 @@ impl Joiner<'_> {
             {
                 match result {
                     Ok(part) => {
-                        self.whole.join(part.counted);
+                        self.whole.join(part.records);
                         let expected = std::mem::replace(&mut self.mode, part.mode);
                         if bytes.is_last {
                             return self.end(&bytes);
@@ -330,14 +330,14 @@ impl Joiner<'_> {
 
     fn end(self, bytes: &Bytes) -> Result<Records, LoadError> {
         let Mode::Inside { what, opened, .. } = self.mode else {
-            return Ok(self.whole.tell(self.name));
+            return Ok(self.whole);
         };
         Err(LoadError::Truncated {
             path: self.name.to_owned(),
             place: bytes.place(bytes.bytes.len()),
             inside: what,
             opened,
-            record_count: self.whole.record_count(),
+            record_count: self.whole.ops.len(),
         })
     }
 
@@ -349,7 +349,7 @@ impl Joiner<'_> {
                 place,
                 inside,
                 opened: bytes.place(error.opened.unwrap_or(error.offset)),
-                record_count: self.whole.record_count() + record_count,
+                record_count: self.whole.ops.len() + record_count,
             },
             problem => problem.at(path, place),
         }

@@ -1,5 +1,6 @@
-//! `max-write-wins`: registers of integers in which the greatest value written wins.
+//! `max-write-wins`: registers of numbers in which the greatest value written wins.
 //!
+//! Numbers of all kinds are compared by their size, and replaced by their rank among all of the history.
 //! After nurturenature's checker of the same name. No order has to be searched: the greatest value that a
 //! transaction must have seen of each key is known from its past, so it carries a row of them, joined from the
 //! session's last transaction and from every one it read from. A read below the row is wrong, and the row
@@ -10,6 +11,7 @@
 //! greatest value that had been written or read for sure before it began (`final-below-max`). Values that
 //! nobody wrote are `read-unwritten-write`, those of failed transactions `G1a`.
 
+use fuzz_dist_core::number::Number;
 use fuzz_dist_core::{Anomaly, History, OpType, Value};
 
 use crate::budget::Meter;
@@ -25,6 +27,8 @@ use crate::causal::txns::{INITIAL, NONE, Txns, UNRESOLVED};
 use crate::elle::findings::Findings;
 use crate::elle::txns::shown;
 
+/// The rank of the initial state.
+const NOTHING: u32 = 0;
 /// Why a value is expected.
 const NAMES: [&str; 3] =
     ["monotonic-reads", "read-your-writes-monotonic-writes", "writes-follow-reads"];
@@ -37,14 +41,14 @@ const TXNS_PER_LOOK: usize = 1 << 10;
 /// The greatest value known of a key.
 #[derive(Debug, Clone, Copy)]
 struct Known {
-    value: i64,
+    value: u32,
     writer: u32,
     why: u8,
 }
 
 impl Default for Known {
     fn default() -> Known {
-        Known { value: i64::MIN, writer: NONE, why: READ }
+        Known { value: NOTHING, writer: NONE, why: READ }
     }
 }
 
@@ -64,7 +68,7 @@ pub fn check(history: &History, meter: &Meter) -> Answer {
         findings.0.insert("read-unwritten-write", unwritten);
     }
     txns.arrange();
-    let values = integers(&txns)?;
+    let values = Ranks::new(&txns)?;
     match Graph::new(&txns, txns.count(), &[]).sorted() {
         Some(order) => walk(&txns, &values, &order, &mut findings, meter)?,
         None => findings.add("cyclic-causality", || Anomaly {
@@ -91,25 +95,46 @@ fn cycle(txns: &Txns) -> Vec<u64> {
     records(txns, &graph.short_cycle(&component))
 }
 
-/// By event: the value as an integer; the initial state is less than all.
-fn integers(txns: &Txns) -> Result<Vec<i64>, NotRegisters> {
-    let integer = |(at, value): (usize, &&Value)| match value {
-        Value::Int(n) => Ok(*n),
-        Value::Nil => Ok(i64::MIN),
-        _ => {
+/// The numbers of a history by rank; the initial state, nil, is less than all.
+struct Ranks<'a> {
+    /// By event.
+    ranks: Vec<u32>,
+    /// By rank.
+    numbers: Vec<Number<'a>>,
+}
+
+impl<'a> Ranks<'a> {
+    fn new(txns: &Txns<'a>) -> Result<Ranks<'a>, NotRegisters> {
+        let by_event = numbers(txns)?;
+        let mut numbers: Vec<Number> = Number::or_nil(&Value::Nil).into_iter().collect();
+        numbers.extend(&by_event);
+        numbers.sort_unstable();
+        numbers.dedup();
+        let rank = |number: &Number| numbers.partition_point(|other| other < number) as u32;
+        Ok(Ranks { ranks: by_event.iter().map(rank).collect(), numbers })
+    }
+
+    fn shown(&self, rank: u32) -> Number<'a> {
+        self.numbers[rank as usize]
+    }
+}
+
+fn numbers<'a>(txns: &Txns<'a>) -> Result<Vec<Number<'a>>, NotRegisters> {
+    let number = |(at, value): (usize, &&'a Value)| {
+        Number::or_nil(value).ok_or_else(|| {
             let txn = (0..txns.count()).find(|txn| txns.events_range(*txn).contains(&at));
             let index = txn.map_or(0, |txn| txns.record(txn));
             let f = txns.history.ops()[index as usize].f.to_string();
-            let hint = "; max-write-wins is for integers";
-            Err(NotRegisters::UnknownShape { index, f, value: shown(value), hint })
-        }
+            let hint = "; max-write-wins is for numbers";
+            NotRegisters::UnknownShape { index, f, value: shown(value), hint }
+        })
     };
-    txns.values.iter().enumerate().map(integer).collect()
+    txns.values.iter().enumerate().map(number).collect()
 }
 
 fn walk(
     txns: &Txns,
-    values: &[i64],
+    values: &Ranks,
     order: &[u32],
     findings: &mut Findings,
     meter: &Meter,
@@ -140,7 +165,7 @@ fn walk(
         for at in txns.events_range(*number) {
             let event = txns.events[at];
             let known = &mut row[event.key() as usize];
-            let value = values[at];
+            let value = values.ranks[at];
             if event.is_write() {
                 if value > known.value {
                     *known = Known { value, writer: *number, why: WROTE };
@@ -157,11 +182,11 @@ fn walk(
         rows.keep(*number, &row);
     }
     drop(rows);
-    tell(txns, &missed, findings);
+    tell(txns, values, &missed, findings);
     Ok(())
 }
 
-fn tell(txns: &Txns, missed: &[(u32, u32, i64, Known)], findings: &mut Findings) {
+fn tell(txns: &Txns, values: &Ranks, missed: &[(u32, u32, u32, Known)], findings: &mut Findings) {
     if missed.is_empty() {
         return;
     }
@@ -173,8 +198,8 @@ fn tell(txns: &Txns, missed: &[(u32, u32, i64, Known)], findings: &mut Findings)
                 "record {} read {} = {}, but had to read {} or more, written by record {}:",
                 teller.record(*reader),
                 teller.key(*key),
-                number(*value),
-                known.value,
+                values.shown(*value),
+                values.shown(known.value),
                 teller.record(known.writer)
             );
             let missed = StaleInitial { reader: *reader, key: *key, writer: known.writer };
@@ -183,11 +208,7 @@ fn tell(txns: &Txns, missed: &[(u32, u32, i64, Known)], findings: &mut Findings)
     }
 }
 
-fn number(value: i64) -> String {
-    if value == i64::MIN { "nil".into() } else { value.to_string() }
-}
-
-fn converge(txns: &Txns, values: &[i64], finals: &Finals, findings: &mut Findings) {
+fn converge(txns: &Txns, values: &Ranks, finals: &Finals, findings: &mut Findings) {
     let final_txns = txns_at(txns, &finals.reads);
     let settled = txns_at(txns, &finals.settled);
     let Some(first_final) = final_txns.iter().map(|txn| txns.list[*txn as usize].invoke).min()
@@ -195,7 +216,7 @@ fn converge(txns: &Txns, values: &[i64], finals: &Finals, findings: &mut Finding
         return;
     };
     // By key: the greatest value that was certain before any final read began, and who showed it.
-    let mut greatest = vec![(i64::MIN, NONE); txns.key_count()];
+    let mut greatest = vec![(NOTHING, NONE); txns.key_count()];
     for number in 0..txns.count() {
         let txn = &txns.list[number as usize];
         if txn.outcome == OpType::Ok && txn.complete < first_final {
@@ -203,8 +224,8 @@ fn converge(txns: &Txns, values: &[i64], finals: &Finals, findings: &mut Finding
                 let event = &txns.events[at];
                 let greatest = &mut greatest[event.key() as usize];
                 let counts = event.is_write() || !matches!(event.source, UNRESOLVED | INITIAL);
-                if counts && values[at] > greatest.0 {
-                    *greatest = (values[at], number);
+                if counts && values.ranks[at] > greatest.0 {
+                    *greatest = (values.ranks[at], number);
                 }
             }
         }
@@ -220,18 +241,20 @@ fn converge(txns: &Txns, values: &[i64], finals: &Finals, findings: &mut Finding
                 ops: records(txns, &[other, *reader]),
                 ..Anomaly::default()
             };
-            let read = |txn: u32, value: i64| {
+            let read = |txn: u32, value: u32| {
                 let process = txns.process(txn);
-                format!("record {} (process {process}) read {}", txns.record(txn), number(value))
+                let value = values.shown(value);
+                format!("record {} (process {process}) read {value}", txns.record(txn))
             };
             let (max, shower) = greatest[key as usize];
-            if values[at] < max {
+            if values.ranks[at] < max {
                 findings.add("final-below-max", || {
                     let text = format!(
-                        "the final {} of {}, but record {} shows that {max} had been written",
-                        read(*reader, values[at]),
+                        "the final {} of {}, but record {} shows that {} had been written",
+                        read(*reader, values.ranks[at]),
                         shown(txns.key(key)),
-                        txns.record(shower)
+                        txns.record(shower),
+                        values.shown(max)
                     );
                     about("final-below-max", text, shower)
                 });
@@ -241,14 +264,14 @@ fn converge(txns: &Txns, values: &[i64], finals: &Finals, findings: &mut Finding
             }
             let (value, other) = &mut agreed[key as usize];
             if *other == NONE {
-                (*value, *other) = (values[at], *reader);
-            } else if *value != values[at] {
+                (*value, *other) = (values.ranks[at], *reader);
+            } else if *value != values.ranks[at] {
                 findings.add("divergent-final-reads", || {
                     let text = format!(
                         "final reads of {} differ: {}, {}",
                         shown(txns.key(key)),
                         read(*other, *value),
-                        read(*reader, values[at])
+                        read(*reader, values.ranks[at])
                     );
                     about("divergent-final-reads", text, *other)
                 });

@@ -33,6 +33,8 @@ pub enum Misread {
     NoSuchFunction,
     /// The value has another shape than this.
     Expected(&'static str),
+    /// The argument at the invocation and at the completion are two.
+    Differs,
 }
 
 /// What an action does to a collection of elements.
@@ -212,6 +214,11 @@ pub fn model(
 
 fn boxed(model: impl Model + 'static) -> Box<dyn Model> {
     Box::new(model)
+}
+
+/// The argument of an operation, as invocation and completion tell it.
+fn told<'a>(argument: &'a Value, result: Option<&'a Value>) -> Result<&'a Value, Misread> {
+    crate::told::value(argument, result).map_err(|_| Misread::Differs)
 }
 
 /// The elements that a collection holds at the start.

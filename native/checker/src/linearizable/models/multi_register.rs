@@ -3,7 +3,7 @@
 use fuzz_dist_core::Value;
 
 use crate::linearizable::model::Kind;
-use crate::linearizable::models::{Action, Misread, Model};
+use crate::linearizable::models::{Action, Misread, Model, told};
 
 /// Several registers that are read and written together: `txn` of `[:read k v]` and `[:write k v]`
 /// (also `:r` and `:w`), in order, at one moment. Reading nil says nothing.
@@ -72,6 +72,11 @@ impl Model for MultiRegister {
                 micro_ops.push(normal(micro_op)?);
             }
         }
+        if let (Some(done), Some(asked)) = (result, argument.items())
+            && f == "txn"
+        {
+            same_writes(asked, done.items().unwrap_or_default())?;
+        }
         if result.is_none() {
             // What an operation read of which no result is known is not known either.
             micro_ops.retain(is_write);
@@ -114,6 +119,20 @@ impl Model for MultiRegister {
 
 fn is_write(micro_op: &Value) -> bool {
     micro_op.items().and_then(<[Value]>::first).and_then(Value::as_text) == Some("write")
+}
+
+/// A transaction that completes writes what it was invoked to write, where the invocation says it.
+fn same_writes(asked: &[Value], done: &[Value]) -> Result<(), Misread> {
+    for (asked, done) in asked.iter().zip(done) {
+        let (asked, done) = (normal(asked)?, normal(done)?);
+        let (Some([_, _, value]), Some([_, _, again])) = (asked.items(), done.items()) else {
+            continue;
+        };
+        if is_write(&asked) {
+            told(value, Some(again))?;
+        }
+    }
+    Ok(())
 }
 
 fn normal(micro_op: &Value) -> Result<Value, Misread> {

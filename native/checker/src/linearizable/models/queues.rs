@@ -8,8 +8,8 @@
 use fuzz_dist_core::Value;
 
 use crate::linearizable::model::Kind;
-use crate::linearizable::models::{Action, Misread, Model, Role, elements};
-use crate::linearizable::unambiguous::{Discipline, priority_of};
+use crate::linearizable::models::{Action, Misread, Model, Role, elements, told};
+use crate::linearizable::unambiguous::{Discipline, have_order, order_of_priorities};
 
 /// What a collection calls its functions.
 struct Words {
@@ -35,14 +35,19 @@ const PRIORITY: Words = Words {
 };
 
 impl Words {
-    fn action(&self, puts: bool, argument: &Value, result: Option<&Value>) -> Action {
+    fn action(
+        &self,
+        puts: bool,
+        argument: &Value,
+        result: Option<&Value>,
+    ) -> Result<Option<Action>, Misread> {
         let (f, value) = match (puts, result) {
-            (true, _) => (self.put, argument.clone()),
+            (true, _) => (self.put, told(argument, result)?.clone()),
             (false, None) => (self.any, Value::Nil),
             (false, Some(Value::Nil)) => (self.empty, Value::Nil),
             (false, Some(element)) => (self.take, element.clone()),
         };
-        Action { f, value }
+        Ok(Some(Action { f, value }))
     }
 
     fn role<'a>(&self, action: &'a Action) -> Role<'a> {
@@ -135,7 +140,7 @@ impl Model for FifoQueue {
         argument: &Value,
         result: Option<&Value>,
     ) -> Result<Option<Action>, Misread> {
-        Ok(Some(QUEUE.action(queue_puts(f)?, argument, result)))
+        QUEUE.action(queue_puts(f)?, argument, result)
     }
 
     fn step(&self, state: &Value, action: &Action) -> Option<Value> {
@@ -188,7 +193,7 @@ impl Model for Stack {
             "pop" => false,
             _ => return Err(Misread::NoSuchFunction),
         };
-        Ok(Some(STACK.action(puts, argument, result)))
+        STACK.action(puts, argument, result)
     }
 
     fn step(&self, state: &Value, action: &Action) -> Option<Value> {
@@ -225,7 +230,7 @@ impl PriorityQueue {
 
     /// Whether `a` must come out before `b`.
     fn goes_first(&self, a: &Value, b: &Value) -> bool {
-        let order = priority_of(a).cmp(priority_of(b));
+        let order = order_of_priorities(a, b);
         if self.greatest_first { order.is_gt() } else { order.is_lt() }
     }
 }
@@ -249,22 +254,25 @@ impl Model for PriorityQueue {
     }
 
     fn refuses(&self, actions: &[Action]) -> Option<&'static str> {
+        let put = actions.iter().filter_map(|action| match PRIORITY.role(action) {
+            Role::Put(element) => Some(element),
+            _ => None,
+        });
+        let mut elements: Vec<&Value> = put.chain(&self.initial).collect();
+        if !have_order(elements.iter().copied()) {
+            return Some(
+                "priorities are all numbers, all text or all names; those of this history have no \
+                 order that is known",
+            );
+        }
         let takes_any = |action: &Action| PRIORITY.role(action) == Role::TakeAny;
         if !actions.iter().any(takes_any) {
             return None;
         }
-        let mut elements: Vec<&Value> = actions
-            .iter()
-            .filter_map(|action| match PRIORITY.role(action) {
-                Role::Put(element) => Some(element),
-                _ => None,
-            })
-            .chain(&self.initial)
-            .collect();
-        elements.sort_unstable_by_key(|element| priority_of(element));
+        elements.sort_unstable_by(|a, b| order_of_priorities(a, b));
         elements
             .windows(2)
-            .any(|pair| pair[0] != pair[1] && priority_of(pair[0]) == priority_of(pair[1]))
+            .any(|pair| pair[0] != pair[1] && order_of_priorities(pair[0], pair[1]).is_eq())
             .then_some(
                 "different elements have the same priority, and of some delete it is not known which \
                  element it took; only distinct priorities can be decided then",
@@ -284,7 +292,7 @@ impl Model for PriorityQueue {
             ("dequeue" | "delete" | "poll", _) => false,
             _ => return Err(Misread::NoSuchFunction),
         };
-        Ok(Some(PRIORITY.action(puts, argument, result)))
+        PRIORITY.action(puts, argument, result)
     }
 
     fn step(&self, state: &Value, action: &Action) -> Option<Value> {
@@ -348,7 +356,7 @@ impl Model for UnorderedQueue {
         argument: &Value,
         result: Option<&Value>,
     ) -> Result<Option<Action>, Misread> {
-        Ok(Some(QUEUE.action(queue_puts(f)?, argument, result)))
+        QUEUE.action(queue_puts(f)?, argument, result)
     }
 
     fn step(&self, state: &Value, action: &Action) -> Option<Value> {

@@ -7,7 +7,7 @@
 use fuzz_dist_core::Value;
 
 use crate::linearizable::model::Kind;
-use crate::linearizable::models::{Action, Misread, Model, elements};
+use crate::linearizable::models::{Action, Misread, Model, elements, told};
 use crate::linearizable::snapshots::Snapshot;
 
 /// See the module.
@@ -55,6 +55,10 @@ impl Model for SetModel {
         result: Option<&Value>,
     ) -> Result<Option<Action>, Misread> {
         let changed = result.and_then(|result| answer(argument, result));
+        let argument = match (f, changed) {
+            ("add" | "remove", None) => told(argument, result)?,
+            _ => argument,
+        };
         let of_element = |f| Some(Action { f, value: argument.clone() });
         Ok(match (f, result, changed) {
             ("add", _, None) => of_element("add"),

@@ -3,7 +3,7 @@
 use fuzz_dist_core::{Op, Value};
 
 use crate::linearizable::model::Kind;
-use crate::linearizable::models::{Action, Misread, Model};
+use crate::linearizable::models::{Action, Misread, Model, told};
 
 /// A map of text: `get` (`[k v]`), `put` (`[k v]`), `append` (`[k v]`); keys are apart by nature. The key
 /// may also stand under `:key`. What was never put is nil or the empty text.
@@ -49,9 +49,9 @@ impl Model for StringMap {
         Ok(match (f, result) {
             ("get", None) => None,
             ("get", Some(seen)) => Some(Action { f: "get", value: empty_for_nil(seen) }),
-            ("put", _) => Some(Action { f: "put", value: empty_for_nil(argument) }),
-            ("append", _) => match argument {
-                Value::Str(_) => Some(Action { f: "append", value: argument.clone() }),
+            ("put", _) => Some(Action { f: "put", value: empty_for_nil(told(argument, result)?) }),
+            ("append", _) => match told(argument, result)? {
+                text @ Value::Str(_) => Some(Action { f: "append", value: text.clone() }),
                 _ => return Err(Misread::Expected("text to append")),
             },
             _ => return Err(Misread::NoSuchFunction),

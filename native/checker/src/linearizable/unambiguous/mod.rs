@@ -21,9 +21,10 @@ mod fifo;
 mod priority;
 mod stack;
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use fuzz_dist_core::Value;
+use fuzz_dist_core::{Value, number};
 use rustc_hash::FxBuildHasher;
 
 use crate::linearizable::models::Role;
@@ -50,6 +51,25 @@ pub enum Discipline {
 /// The priority of an element: the first part of `[priority payload]`, else the element itself.
 pub fn priority_of(element: &Value) -> &Value {
     element.key_and_value().map_or(element, |(priority, _)| priority)
+}
+
+/// The order of two priorities: that of numbers by size, of text and of names by their letters.
+pub fn order_of_priorities(a: &Value, b: &Value) -> Ordering {
+    let (a, b) = (priority_of(a), priority_of(b));
+    number::compare(a, b).unwrap_or_else(|| a.cmp(b))
+}
+
+/// Whether all elements have priorities that can be compared: all numbers, all text, or all names.
+pub fn have_order<'a>(elements: impl Iterator<Item = &'a Value>) -> bool {
+    let kind = |element: &Value| match priority_of(element) {
+        Value::Str(_) => 1,
+        Value::Sym(_) => 2,
+        priority if number::compare(priority, priority).is_some() => 3,
+        _ => 0,
+    };
+    let mut kinds = elements.map(kind);
+    let Some(first) = kinds.next() else { return true };
+    kinds.all(|kind| kind == first) && first != 0
 }
 
 /// What was found.
@@ -271,14 +291,14 @@ fn priorities(discipline: Discipline, values: &[&Value]) -> Vec<u32> {
         _ => return ranks,
     };
     let mut order: Vec<u32> = (0..values.len() as u32).collect();
-    let priority = |number: u32| priority_of(values[number as usize]);
+    let compare = |a: u32, b: u32| order_of_priorities(values[a as usize], values[b as usize]);
     order.sort_unstable_by(|a, b| {
-        let order = priority(*a).cmp(priority(*b));
+        let order = compare(*a, *b);
         if sign { order.reverse() } else { order }
     });
     for pair in 1..order.len() {
         let (before, this) = (order[pair - 1], order[pair]);
-        let step = u32::from(priority(before) != priority(this));
+        let step = u32::from(compare(before, this).is_ne());
         ranks[this as usize] = ranks[before as usize] + step;
     }
     ranks
