@@ -1,6 +1,11 @@
 //! Folders of runs that somebody else made: whatever their files are, commands that read a run neither
 //! write outside of it, nor show files of the reader, nor hang, nor take all memory. No cluster is needed.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
