@@ -50,7 +50,9 @@ fn check_inserts(history: &History) -> Result<CheckResult, String> {
     let mut keys = Numbering::default();
     // The inserts of each key that succeeded.
     let mut succeeded: Vec<Vec<(&Op, &Op)>> = Vec::new();
-    for (invoke, completion) in history.client_pairs().filter(|(op, _)| op.f == "insert") {
+    for (invoke, completion) in
+        crate::budget::client_pairs(history).filter(|(op, _)| op.f == "insert")
+    {
         let (key, _) = invoke.value.key_and_value().ok_or_else(|| {
             format!("record {}: {} is not [key [a-id b-id]]", invoke.index, invoke.value)
         })?;

@@ -66,7 +66,7 @@ impl Checker for Availability {
     fn decide(&self, history: &History, _: &Meter) -> CheckResult {
         let (mut invoked, mut ok) = (0u64, 0u64);
         let mut without = Vec::new();
-        for (invoke, completion) in history.client_pairs() {
+        for (invoke, completion) in crate::budget::client_pairs(history) {
             invoked += 1;
             if completion.is_some_and(|done| done.op_type == OpType::Ok) {
                 ok += 1;

@@ -1,18 +1,29 @@
 //! How much time and memory a checker may use, and how it notices that it has used it up.
 //!
-//! A checker that runs out answers `unknown` and says how far it got; it never guesses. Budgets are
-//! looked at every few thousand steps, so they are overrun by milliseconds, not exceeded at will.
+//! A checker that runs out answers `unknown` and says how far it got; it never guesses. There are two
+//! ways to look, for the same limits:
+//! - A search that can tell how far it got asks its [`Meter`] every few thousand steps.
+//! - Every loop over something that grows with the history calls [`poll`], which costs a nanosecond
+//!   and looks at the meter of the thread now and then. When nothing is left it unwinds, as rustc and
+//!   salsa do to cancel, up to [`Meter::within`], where the check began: no function between
+//!   needs to pass a meter or an error on, and even a sort ends in the middle.
+//!
+//! Memory is what the whole program holds, the history included (see `fuzz_dist_memory`).
 
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use fuzz_dist_core::{History, Op};
 
 /// What a checker may use. `None` is without limit.
 #[derive(Debug, Clone, Default)]
 pub struct Budget {
     /// Wall time of one checker.
     pub time: Option<Duration>,
-    /// Memory of one checker's search, beyond the history itself.
+    /// Memory of the whole program, the history and everything else included.
     pub memory_bytes: Option<u64>,
     /// Set by whoever no longer wants the answer; looked at as often as the time.
     pub cancel: Option<Arc<AtomicBool>>,
@@ -29,8 +40,10 @@ impl Budget {
             started: now,
             deadline: self.time.and_then(|time| now.checked_add(time)),
             memory_bytes: self.memory_bytes.unwrap_or(u64::MAX),
+            own_bytes: self.memory_bytes.unwrap_or(u64::MAX),
             time: self.time,
             cancel: self.cancel.clone(),
+            ended_by: None,
         }
     }
 }
@@ -40,9 +53,14 @@ impl Budget {
 pub struct Meter {
     started: Instant,
     deadline: Option<Instant>,
+    /// What the whole program may hold.
     memory_bytes: u64,
+    /// What the work that this meter was made for may hold by its own account.
+    own_bytes: u64,
     time: Option<Duration>,
     cancel: Option<Arc<AtomicBool>>,
+    /// Set when other work has found the answer.
+    ended_by: Option<Arc<AtomicBool>>,
 }
 
 /// Which limit was reached.
@@ -59,11 +77,87 @@ pub enum Exhausted {
     Cancelled,
 }
 
+/// How many polls pass between two looks at the meter.
+const POLLS_PER_LOOK: u32 = 256;
+/// How long the resident memory that was read last is good enough, in microseconds. Where memory is
+/// counted it is always read.
+const RESIDENT_US: u64 = 2_000;
+
+thread_local! {
+    static CURRENT: RefCell<Option<Meter>> = const { RefCell::new(None) };
+    static POLLS_LEFT: Cell<u32> = const { Cell::new(POLLS_PER_LOOK) };
+}
+
+/// Ends the check of this thread if its budget is used up; to be called in every loop whose length
+/// depends on the history. Outside of [`Meter::within`] it does nothing.
+#[inline]
+pub(crate) fn poll() {
+    let left = POLLS_LEFT.get();
+    if left == 0 {
+        look();
+    } else {
+        POLLS_LEFT.set(left - 1);
+    }
+}
+
+/// The records, polling at each.
+pub(crate) fn ops(
+    history: &History,
+) -> impl ExactSizeIterator<Item = &Op> + DoubleEndedIterator + Clone {
+    history.ops().iter().inspect(|_| poll())
+}
+
+/// The operations of clients with their completions, polling at each.
+pub(crate) fn client_pairs(history: &History) -> impl Iterator<Item = (&Op, Option<&Op>)> {
+    history.client_pairs().inspect(|_| poll())
+}
+
+#[cold]
+fn look() {
+    POLLS_LEFT.set(POLLS_PER_LOOK);
+    let looked = CURRENT.with_borrow(|meter| meter.as_ref().map_or(Ok(()), Meter::check_time));
+    if let Err(why) = looked {
+        // Not `panic_any`: nothing failed, so no hook has anything to tell.
+        resume_unwind(Box::new(why));
+    }
+}
+
+/// Puts the meter of the thread back, however the check ends.
+struct Restore(Option<Meter>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        let before = self.0.take();
+        CURRENT.with_borrow_mut(|current| *current = before);
+    }
+}
+
 impl Meter {
-    /// Whether there is time left, and still somebody who wants the answer.
+    /// Does `work`, in which [`poll`] looks at this meter, until it is done or the budget is used up.
+    /// Every thread that works on a check needs one of its own.
+    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, Exhausted> {
+        let before = CURRENT.with_borrow_mut(|current| current.replace(self.clone()));
+        let _restore = Restore(before);
+        POLLS_LEFT.set(POLLS_PER_LOOK);
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(done) => Ok(done),
+            Err(panic) => match panic.downcast::<Exhausted>() {
+                Ok(why) => Err(*why),
+                Err(panic) => resume_unwind(panic),
+            },
+        }
+    }
+
+    /// Whether there is time and memory left, and still somebody who wants the answer.
     pub fn check_time(&self) -> Result<(), Exhausted> {
-        if self.cancel.as_ref().is_some_and(|cancel| cancel.load(Ordering::Relaxed)) {
+        let is_set = |flag: &Option<Arc<AtomicBool>>| {
+            flag.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+        };
+        if is_set(&self.cancel) || is_set(&self.ended_by) {
             return Err(Exhausted::Cancelled);
+        }
+        if self.memory_bytes != u64::MAX && held_bytes() > self.memory_bytes {
+            return Err(Exhausted::Memory(self.memory_bytes));
         }
         match self.deadline {
             Some(deadline) if Instant::now() >= deadline => {
@@ -73,19 +167,23 @@ impl Meter {
         }
     }
 
-    /// Whether `bytes` are within the budget.
+    /// Whether `bytes`, which the work of this meter holds by its own account, are within its share.
     pub fn check_memory(&self, bytes: u64) -> Result<(), Exhausted> {
-        if bytes > self.memory_bytes {
-            return Err(Exhausted::Memory(self.memory_bytes));
+        if bytes > self.own_bytes {
+            return Err(Exhausted::Memory(self.memory_bytes.min(self.own_bytes)));
         }
         Ok(())
     }
 
-    /// The same with a limit of memory, where there is none.
-    pub fn with_memory_if_unlimited(&self, memory_bytes: u64) -> Meter {
-        let is_unlimited = self.memory_bytes == u64::MAX;
-        let memory_bytes = if is_unlimited { memory_bytes } else { self.memory_bytes };
-        Meter { memory_bytes, ..self.clone() }
+    /// The same with a limit of memory, where there is none: so much more than the program holds now.
+    pub fn with_memory_if_unlimited(&self, more_bytes: u64) -> Meter {
+        match self.memory_bytes {
+            u64::MAX => {
+                let memory_bytes = fuzz_dist_memory::held_bytes().saturating_add(more_bytes);
+                Meter { memory_bytes, own_bytes: more_bytes, ..self.clone() }
+            }
+            _ => self.clone(),
+        }
     }
 
     /// Milliseconds since the start.
@@ -102,20 +200,41 @@ impl Meter {
         }
     }
 
-    /// The same limits for one of `parts` that run at the same time: memory is shared out, the
-    /// deadline is common.
-    pub fn share(&self, parts: usize) -> Meter {
-        let memory_bytes = match self.memory_bytes {
+    /// How many bytes the program may still take.
+    pub fn free_bytes(&self) -> u64 {
+        match self.memory_bytes {
             u64::MAX => u64::MAX,
-            bytes => bytes / parts.max(1) as u64,
+            bytes => bytes.saturating_sub(fuzz_dist_memory::held_bytes()),
+        }
+    }
+
+    /// The same limits for one of `parts` that run at the same time: what is free is shared out, the
+    /// deadline and the limit of the whole are common.
+    pub fn share(&self, parts: usize) -> Meter {
+        let own_bytes = match self.own_bytes {
+            u64::MAX => u64::MAX,
+            own_bytes => own_bytes.min(self.free_bytes()) / parts.max(1) as u64,
         };
-        Meter { memory_bytes, ..self.clone() }
+        Meter { own_bytes, ..self.clone() }
+    }
+
+    /// The same, ended when `flag` is set: by whoever finds the answer first.
+    pub fn ended_by(&self, flag: &Arc<AtomicBool>) -> Meter {
+        Meter { ended_by: Some(flag.clone()), ..self.clone() }
     }
 
     /// A meter for a side task with limits of its own, which ends when this one is cancelled.
     pub fn aside(&self, time: Duration, memory_bytes: u64) -> Meter {
         let cancel = self.cancel.clone();
-        Budget { time: Some(time), memory_bytes: Some(memory_bytes), cancel }.start()
+        let meter = Budget { time: Some(time), memory_bytes: None, cancel }.start();
+        meter.with_memory_if_unlimited(memory_bytes)
+    }
+
+    /// A meter for what follows an answer: within this budget, but for `at_least` even past it.
+    pub fn beyond(&self, at_least: Duration, at_most: Duration, memory_bytes: u64) -> Meter {
+        let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let time = left.map_or(at_most, |left| left.max(at_least).min(at_most));
+        self.aside(time, memory_bytes)
     }
 
     /// A meter for a side task that may take at most `time`, within this budget.
@@ -129,6 +248,23 @@ impl Meter {
     }
 }
 
+/// What the program holds; read from the kernel not more often than is worth it.
+fn held_bytes() -> u64 {
+    static READ: AtomicU64 = AtomicU64::new(0);
+    static READ_AT_US: AtomicU64 = AtomicU64::new(0);
+    static EPOCH: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    if fuzz_dist_memory::is_counted() {
+        return fuzz_dist_memory::held_bytes();
+    }
+    let now_us = EPOCH.get_or_init(Instant::now).elapsed().as_micros() as u64;
+    let read_at_us = READ_AT_US.load(Ordering::Relaxed);
+    if READ.load(Ordering::Relaxed) == 0 || now_us.saturating_sub(read_at_us) > RESIDENT_US {
+        READ.store(fuzz_dist_memory::held_bytes(), Ordering::Relaxed);
+        READ_AT_US.store(now_us, Ordering::Relaxed);
+    }
+    READ.load(Ordering::Relaxed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,11 +276,47 @@ mod tests {
         let meters = [
             meter.share(2),
             meter.at_most(Duration::from_secs(3600)),
-            meter.aside(Duration::from_secs(3600), 1),
+            meter.aside(Duration::from_secs(3600), 1 << 40),
             meter,
         ];
         assert!(meters.iter().all(|meter| meter.check_time().is_ok()));
         cancel.store(true, Ordering::Relaxed);
         assert!(meters.iter().all(|meter| meter.check_time() == Err(Exhausted::Cancelled)));
+    }
+
+    #[test]
+    fn a_loop_that_polls_ends_with_the_limit_that_it_reached() {
+        let endless = || -> u32 {
+            loop {
+                poll();
+            }
+        };
+        let short = Duration::from_millis(5);
+        let time = Budget { time: Some(short), ..Budget::UNLIMITED }.start();
+        assert_eq!(time.within(endless), Err(Exhausted::Time(short)));
+        let memory = Budget { memory_bytes: Some(1), ..Budget::UNLIMITED }.start();
+        assert_eq!(memory.within(endless), Err(Exhausted::Memory(1)));
+        assert_eq!(time.within(|| 7), Ok(7), "what does not poll is not ended");
+    }
+
+    #[test]
+    fn an_inner_budget_ends_alone_and_the_outer_one_is_looked_at_again() {
+        let polls = |count: u32| (0..count).for_each(|_| poll());
+        let outer = Budget::UNLIMITED.start();
+        let inner = Budget { time: Some(Duration::ZERO), ..Budget::UNLIMITED }.start();
+        let ended = outer.within(|| {
+            let ended = inner.within(|| polls(100_000));
+            polls(100_000);
+            ended
+        });
+        assert!(matches!(ended, Ok(Err(Exhausted::Time(_)))));
+        polls(100_000);
+    }
+
+    #[test]
+    fn a_panic_is_passed_on() {
+        let meter = Budget::UNLIMITED.start();
+        let result = catch_unwind(AssertUnwindSafe(|| meter.within(|| resume_unwind(Box::new(3)))));
+        assert!(result.is_err_and(|panic| panic.downcast_ref() == Some(&3)));
     }
 }

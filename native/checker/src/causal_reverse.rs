@@ -92,7 +92,9 @@ struct Writes {
 impl Writes {
     fn new(history: &History) -> Writes {
         let mut writes = Writes::default();
-        for (invoke, completion) in history.client_pairs().filter(|(op, _)| op.f == "write") {
+        for (invoke, completion) in
+            crate::budget::client_pairs(history).filter(|(op, _)| op.f == "write")
+        {
             let number = writes.number(&invoke.value) as usize;
             let written = &mut writes.written[number];
             written.invoke = written.invoke.min(invoke.index as u32);

@@ -18,7 +18,7 @@ use crate::budget::Budget;
 const NAME: &str = "all";
 
 /// Checks every property; `parts` of the result are theirs, in the order of the specs. The budget is
-/// each checker's own in time, and shared out in memory.
+/// each checker's own in time, and common in memory.
 pub fn check_all(history: &History, specs: &[CheckerSpec], budget: &Budget) -> CheckResult {
     let jobs: Vec<Job> = specs
         .iter()
@@ -34,6 +34,12 @@ pub fn check_all(history: &History, specs: &[CheckerSpec], budget: &Budget) -> C
     run(history, jobs, budget)
 }
 
+/// What [`check_all`] answers if there is nothing that could be checked, and why.
+pub fn none_checked(specs: &[CheckerSpec], reason: &str) -> CheckResult {
+    let unknown = |spec: &CheckerSpec| CheckResult::new(&spec.name, Verdict::Unknown, reason);
+    combine(NAME, specs.iter().map(unknown).collect())
+}
+
 /// Something to check, or a result that stands already.
 enum Job {
     Check(Box<dyn Checker>),
@@ -43,11 +49,6 @@ enum Job {
 fn run(history: &History, jobs: Vec<Job>, budget: &Budget) -> CheckResult {
     let started = budget.start();
     let threads = crate::threads().min(jobs.len()).max(1);
-    let each = Budget {
-        time: budget.time,
-        memory_bytes: budget.memory_bytes.map(|bytes| bytes / threads as u64),
-        cancel: budget.cancel.clone(),
-    };
     let next = AtomicUsize::new(0);
     let results: Vec<Mutex<Option<CheckResult>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
@@ -57,7 +58,7 @@ fn run(history: &History, jobs: Vec<Job>, budget: &Budget) -> CheckResult {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(job) = jobs.get(i) else { break };
                     let result = match job {
-                        Job::Check(checker) => guarded(checker.as_ref(), history, &each),
+                        Job::Check(checker) => guarded(checker.as_ref(), history, budget),
                         Job::Done(result) => result.as_ref().clone(),
                     };
                     *lock(&results[i]) = Some(result);

@@ -76,7 +76,7 @@ fn walk(history: &History) -> Result<Found, String> {
     let mut at_invoke: std::collections::HashMap<usize, Sum, rustc_hash::FxBuildHasher> =
         Default::default();
     let mut found = Found::default();
-    for (position, op) in history.ops().iter().enumerate().filter(|(_, op)| op.is_client()) {
+    for (position, op) in crate::budget::ops(history).enumerate().filter(|(_, op)| op.is_client()) {
         let pair = history.pair(position);
         let partner = pair.map(|pair| &history.ops()[pair]);
         match (op.f.as_str(), op.op_type) {

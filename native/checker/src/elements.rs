@@ -41,7 +41,7 @@ impl SetHistory {
     pub fn new(history: &History) -> Result<SetHistory, String> {
         let [add, read, final_read] = ["add", "read", "final-read"].map(fuzz_dist_core::Sym::new);
         let mut set = SetHistory::default();
-        for (position, op) in history.ops().iter().enumerate() {
+        for (position, op) in crate::budget::ops(history).enumerate() {
             if !op.is_client() || op.op_type != OpType::Invoke {
                 continue;
             }

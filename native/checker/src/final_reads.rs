@@ -100,7 +100,7 @@ impl<'a> Finals<'a> {
     fn new(history: &'a History, forbid_failed: bool) -> Result<Finals<'a>, String> {
         let mut finals = Finals::default();
         let from = final_from(history);
-        for (invoke, completion) in history.client_pairs() {
+        for (invoke, completion) in crate::budget::client_pairs(history) {
             finals.nodes.extend(completion.and_then(|done| done.node).or(invoke.node));
             let done = completion.filter(|done| done.op_type == OpType::Ok);
             match (invoke.f.as_str(), done) {

@@ -15,7 +15,7 @@ pub(crate) fn final_from(history: &History) -> u64 {
             && op.f == "phase"
             && op.value.get("name").and_then(Value::as_text) == Some("final")
     };
-    history.ops().iter().find(begins).map_or(u64::MAX, |op| op.index)
+    crate::budget::ops(history).find(begins).map_or(u64::MAX, |op| op.index)
 }
 
 /// Whether an operation is final; `final_from` is that of its history.
@@ -74,7 +74,7 @@ impl LastReads {
     pub(crate) fn new(history: &History, reads: &[(u32, u32)]) -> LastReads {
         let from = final_from(history);
         let mut last = LastReads::default();
-        for (invoke, completion) in history.client_pairs() {
+        for (invoke, completion) in crate::budget::client_pairs(history) {
             let is_read = invoke.f == "read" || invoke.f == "final-read";
             if is_read && is_final(invoke, completion, from) {
                 last.by_reader.entry(Reader::of(invoke, completion)).or_default();

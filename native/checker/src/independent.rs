@@ -1,7 +1,8 @@
 //! Objects that are independent of each other: one check for each key of `[key value]` operations.
 //!
 //! Each key gets a history of its own, with the keys taken off the values and with every record that is
-//! not a client's; evidence is translated back to positions of the whole history. Any checker that lists
+//! not a client's. It is made when the key's turn comes and dropped after it, since there may be
+//! thousands of keys and of such records: what is kept of a key are positions. Evidence is translated back to positions of the whole history. Any checker that lists
 //! [`INDEPENDENT`] among its options is wrapped in [`EachKey`] when it is asked for; `linearizable` has
 //! a leaner way of its own.
 
@@ -9,10 +10,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fuzz_dist_core::sync::lock;
-use fuzz_dist_core::{CheckResult, History, Op, OpType, Value, Verdict};
+use fuzz_dist_core::{CheckResult, History, Op, OpType, Value, Verdict, clip};
 
 use crate::Checker;
-use crate::budget::Meter;
+use crate::budget::{self, Meter};
 use crate::numbering::Numbering;
 use crate::options::OptionInfo;
 
@@ -25,6 +26,8 @@ pub(crate) const INDEPENDENT: OptionInfo = OptionInfo {
 
 /// How many keys that are not valid are told in full.
 const PARTS_MAX: usize = 16;
+/// How much of a value a message shows.
+const VALUE_CHAR_COUNT_MAX: usize = 100;
 /// How many anomalies are passed on.
 const ANOMALIES_MAX: usize = 16;
 
@@ -37,44 +40,55 @@ impl Checker for EachKey {
     }
 
     fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
-        check_keys(self.name(), history, &|part| match meter.check_time() {
-            Ok(()) => self.0.check(part, &meter.rest()),
-            Err(why) => CheckResult::new(
-                self.name(),
-                Verdict::Unknown,
-                format!("not checked: {why}; a larger budget would help"),
-            ),
-        })
+        check_keys(self.name(), history, meter, &|part| self.0.check(part, &meter.rest()))
     }
 }
 
-/// The records of one key with their positions in the whole history.
+/// The history of one key with the positions of its records in the whole.
 struct Part {
-    key: Value,
     history: History,
     positions: Vec<u32>,
+}
+
+/// Where the records of each key are.
+struct Split<'a> {
+    history: &'a History,
+    /// Those of no key, which every key gets.
+    common: Vec<u32>,
+    keys: Vec<(Value, Vec<u32>)>,
 }
 
 /// Checks every key with `check` and puts the verdicts together.
 pub(crate) fn check_keys(
     name: &str,
     history: &History,
+    meter: &Meter,
     check: &(dyn Fn(&History) -> CheckResult + Sync),
 ) -> CheckResult {
-    let mut parts = match split(history) {
-        Ok(parts) => parts,
+    let mut split = match Split::new(history) {
+        Ok(split) => split,
         Err(reason) => return CheckResult::new(name, Verdict::Unknown, reason),
     };
-    parts.sort_by_key(|part| std::cmp::Reverse(part.positions.len()));
+    split.keys.sort_by_key(|(_, positions)| std::cmp::Reverse(positions.len()));
+    let unknown = |why: String| CheckResult::new(name, Verdict::Unknown, why);
+    let check_one = |i: usize| match split.part(i) {
+        Ok(part) => translate(check(&part.history), &split.keys[i].0, &part),
+        Err(reason) => unknown(reason),
+    };
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, CheckResult)>> = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
-        for _ in 0..crate::threads().min(parts.len()).max(1) {
+        for _ in 0..crate::threads().min(split.keys.len()).max(1) {
             scope.spawn(|| {
                 loop {
                     let i = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(part) = parts.get(i) else { break };
-                    let result = translate(check(&part.history), part);
+                    if i >= split.keys.len() {
+                        break;
+                    }
+                    let result = meter.check_time().and_then(|()| meter.within(|| check_one(i)));
+                    let result = result.unwrap_or_else(|why| {
+                        unknown(format!("not checked: {why}; a larger budget would help"))
+                    });
                     lock(&done).push((i, result));
                 }
             });
@@ -82,80 +96,80 @@ pub(crate) fn check_keys(
     });
     let mut done = done.into_inner().unwrap_or_else(|e| e.into_inner());
     done.sort_by_key(|(i, _)| *i);
-    combine(name, done.into_iter().map(|(i, result)| (&parts[i].key, result)).collect())
+    combine(name, done.into_iter().map(|(i, result)| (&split.keys[i].0, result)).collect())
 }
 
-fn split(history: &History) -> Result<Vec<Part>, String> {
-    let mut numbers = Numbering::default();
-    let mut parts: Vec<(Vec<Op>, Vec<u32>)> = Vec::new();
-    let mut common: Vec<u32> = Vec::new();
-    for (position, op) in history.ops().iter().enumerate() {
-        if !op.is_client() {
-            common.push(position as u32);
-            continue;
+impl<'a> Split<'a> {
+    fn new(history: &'a History) -> Result<Split<'a>, String> {
+        let mut numbers = Numbering::default();
+        let mut own: Vec<Vec<u32>> = Vec::new();
+        let mut common: Vec<u32> = Vec::new();
+        for (position, op) in crate::budget::ops(history).enumerate() {
+            budget::poll();
+            if !op.is_client() {
+                common.push(position as u32);
+                continue;
+            }
+            let invocation = match op.op_type {
+                OpType::Invoke => op,
+                _ => match history.pair(position) {
+                    Some(pair) => &history.ops()[pair],
+                    None => continue,
+                },
+            };
+            let Some((key, _)) = invocation.value.key_and_value() else {
+                return Err(format!(
+                    "not checked: record {}: the value {} is not [key value], as independent keys need it",
+                    invocation.index,
+                    clip(&invocation.value, VALUE_CHAR_COUNT_MAX)
+                ));
+            };
+            let number = numbers.number(key) as usize;
+            if number == own.len() {
+                own.push(Vec::new());
+            }
+            own[number].push(position as u32);
         }
-        let invocation = match op.op_type {
-            OpType::Invoke => op,
-            _ => match history.pair(position) {
-                Some(pair) => &history.ops()[pair],
-                None => continue,
-            },
+        let keys = numbers.into_values().into_iter().zip(own).collect();
+        Ok(Split { history, common, keys })
+    }
+
+    /// The history of one key.
+    fn part(&self, key: usize) -> Result<Part, String> {
+        let (key, own) = &self.keys[key];
+        let count = own.len() + self.common.len();
+        let (mut ops, mut positions) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut common = self.common.iter().copied().peekable();
+        let mut push = |position: u32, op: Op| {
+            budget::poll();
+            ops.push(op);
+            positions.push(position);
         };
-        let Some((key, _)) = invocation.value.key_and_value() else {
-            return Err(format!(
-                "not checked: record {}: the value {} is not [key value], as independent keys need it",
-                invocation.index, invocation.value
-            ));
-        };
-        let number = numbers.number(key) as usize;
-        if number == parts.len() {
-            parts.push(Default::default());
+        for &place in own {
+            while let Some(before) = common.next_if(|position| *position < place) {
+                push(before, self.history.ops()[before as usize].clone());
+            }
+            let mut op = self.history.ops()[place as usize].clone();
+            if let Some((_, value)) = op.value.key_and_value() {
+                op.value = value.clone();
+            }
+            push(place, op);
         }
-        let mut own = op.clone();
-        if let Some((_, value)) = op.value.key_and_value() {
-            own.value = value.clone();
+        for after in common {
+            push(after, self.history.ops()[after as usize].clone());
         }
-        parts[number].0.push(own);
-        parts[number].1.push(position as u32);
+        let part = History::new(ops).map_err(|e| format!("not checked: key {key}: {e}"))?;
+        let is_timed = self.history.has_real_time();
+        let history = if is_timed { part } else { part.without_real_time() };
+        Ok(Part { history, positions })
     }
-    let keys = numbers.into_values();
-    let is_timed = history.has_real_time();
-    keys.into_iter()
-        .zip(parts)
-        .map(|(key, (ops, positions))| {
-            let (ops, positions) = merge(history, &common, ops, positions);
-            let part = History::new(ops).map_err(|e| format!("not checked: key {key}: {e}"))?;
-            let history = if is_timed { part } else { part.without_real_time() };
-            Ok(Part { key, history, positions })
-        })
-        .collect()
 }
 
-/// Puts the records that belong to no key in their places.
-fn merge(history: &History, common: &[u32], own: Vec<Op>, places: Vec<u32>) -> (Vec<Op>, Vec<u32>) {
-    let mut ops = Vec::with_capacity(own.len() + common.len());
-    let mut positions = Vec::with_capacity(own.len() + common.len());
-    let mut common = common.iter().copied().peekable();
-    for (op, place) in own.into_iter().zip(places) {
-        while let Some(before) = common.next_if(|position| *position < place) {
-            ops.push(history.ops()[before as usize].clone());
-            positions.push(before);
-        }
-        ops.push(op);
-        positions.push(place);
-    }
-    for after in common {
-        ops.push(history.ops()[after as usize].clone());
-        positions.push(after);
-    }
-    (ops, positions)
-}
-
-fn translate(mut result: CheckResult, part: &Part) -> CheckResult {
+fn translate(mut result: CheckResult, key: &Value, part: &Part) -> CheckResult {
     for anomaly in &mut result.anomalies {
         anomaly.key = Some(match anomaly.key.take() {
-            Some(inner) => format!("{} {inner}", part.key),
-            None => part.key.to_string(),
+            Some(inner) => format!("{key} {inner}"),
+            None => key.to_string(),
         });
         let whole = |position: &mut u64| *position = u64::from(part.positions[*position as usize]);
         anomaly.ops.iter_mut().for_each(whole);

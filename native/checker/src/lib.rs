@@ -43,7 +43,7 @@ pub mod unique_ids;
 mod vacuity;
 
 pub use budget::{Budget, Exhausted, Meter};
-pub use compose::check_all;
+pub use compose::{check_all, none_checked};
 use options::OptionReader;
 pub use options::{OptionError, OptionInfo, did_you_mean};
 pub use vacuity::vacuity;
@@ -62,7 +62,13 @@ pub trait Checker: Send + Sync {
     /// Decides it for a history, within the budget, and says how long that took.
     fn check(&self, history: &History, budget: &Budget) -> CheckResult {
         let meter = budget.start();
-        let result = naming::as_read(self.decide(history, &meter), history);
+        let decided =
+            meter.check_time().and_then(|()| meter.within(|| self.decide(history, &meter)));
+        let result = decided.unwrap_or_else(|why| {
+            let reason = format!("not decided: {why}; a larger budget would help");
+            CheckResult::new(self.name(), Verdict::Unknown, reason)
+        });
+        let result = naming::as_read(result, history);
         CheckResult { elapsed_ms: meter.elapsed_ms(), ..result }
     }
 }

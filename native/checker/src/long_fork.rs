@@ -73,7 +73,7 @@ impl LongFork {
         let mut groups: BTreeMap<Vec<&Value>, Group> = BTreeMap::new();
         let mut written: HashMap<&Value, u64> = HashMap::new();
         let (mut reads, mut early, mut late) = (0u64, 0u64, 0u64);
-        for (invoke, completion) in history.client_pairs() {
+        for (invoke, completion) in crate::budget::client_pairs(history) {
             let outcome = completion.map_or(OpType::Info, |c| c.op_type);
             let writes = micro_ops(invoke, "w")?;
             for &(key, _) in &writes {

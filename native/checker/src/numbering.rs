@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use fuzz_dist_core::Value;
 use rustc_hash::FxBuildHasher;
 
+use crate::budget;
+
 /// Integers below this are looked up in a table, which costs four bytes each up to the largest seen.
 const SMALL_MAX: i64 = 1 << 22;
 
@@ -21,6 +23,7 @@ impl Numbering {
     /// The number of a value, a new one if it was not seen before.
     #[inline]
     pub fn number(&mut self, value: &Value) -> u32 {
+        budget::poll();
         let next = self.values.len() as u32;
         if let Value::Int(n @ 0..SMALL_MAX) = *value {
             let n = n as usize;

@@ -395,7 +395,7 @@ fn verdict(counter: &Counter, finals: &[&Read], found: &Findings) -> (Verdict, S
 
 fn read_counter(history: &History) -> Result<Counter, String> {
     let mut counter = Counter::default();
-    for (invoke, completion) in history.client_pairs() {
+    for (invoke, completion) in crate::budget::client_pairs(history) {
         let outcome = completion.map_or(OpType::Info, |c| c.op_type);
         let process = invoke.process.client().unwrap_or_default();
         let ok = completion.filter(|_| outcome == OpType::Ok);

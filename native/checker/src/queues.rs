@@ -74,7 +74,7 @@ fn check_queue(history: &History) -> CheckResult {
     let mut inside: HashMap<&Value, u64, FxBuildHasher> = HashMap::default();
     let mut result = CheckResult::new(QUEUE.name, Verdict::Valid, "");
     let (mut enqueued, mut dequeued, mut unexpected) = (0u64, 0u64, 0u64);
-    for (position, op) in history.ops().iter().enumerate().filter(|(_, op)| op.is_client()) {
+    for (position, op) in crate::budget::ops(history).enumerate().filter(|(_, op)| op.is_client()) {
         let pair = history.pair(position);
         let failed = pair.is_some_and(|pair| history.ops()[pair].op_type == OpType::Fail);
         match (op.f.as_str(), op.op_type) {
@@ -253,7 +253,7 @@ impl TotalQueue {
 /// histories tell neither.
 fn is_cut_short(history: &History) -> bool {
     let (mut is_ours, mut is_whole) = (false, false);
-    for op in history.ops().iter().filter(|op| !op.is_client()) {
+    for op in crate::budget::ops(history).filter(|op| !op.is_client()) {
         match op.f.as_str() {
             "interrupted" => return true,
             "phase" => {
@@ -272,7 +272,7 @@ type Flows<'a> = HashMap<&'a Value, Flow, FxBuildHasher>;
 fn flows(history: &History) -> Result<(Flows<'_>, bool), String> {
     let mut flows: Flows = HashMap::default();
     let mut open_drain = false;
-    for (invoke, completion) in history.client_pairs() {
+    for (invoke, completion) in crate::budget::client_pairs(history) {
         let outcome = completion.map_or(OpType::Info, |c| c.op_type);
         let ok = completion.filter(|_| outcome == OpType::Ok);
         match invoke.f.as_str() {

@@ -67,7 +67,7 @@ impl Sequential {
         let (mut reads, mut all, mut partial, mut none, mut bad) = (0u64, 0u64, 0u64, 0u64, 0u64);
         let mut writes: HashMap<&Value, u64, FxBuildHasher> = HashMap::default();
         let mut anomalies = Vec::new();
-        for (invoke, completion) in history.client_pairs() {
+        for (invoke, completion) in crate::budget::client_pairs(history) {
             match invoke.f.as_str() {
                 "write" => {
                     writes.entry(&invoke.value).or_insert(invoke.index);

@@ -90,7 +90,7 @@ impl Checker for Stats {
 
 fn outcomes(history: &History) -> BTreeMap<&'static str, Outcomes> {
     let mut by_sym: BTreeMap<u32, (&'static str, Outcomes)> = BTreeMap::new();
-    for (invoke, completion) in history.client_pairs() {
+    for (invoke, completion) in crate::budget::client_pairs(history) {
         let (_, outcomes) =
             by_sym.entry(invoke.f.id()).or_insert_with(|| (invoke.f.as_str(), Outcomes::default()));
         outcomes.invoke += 1;

@@ -16,7 +16,7 @@ const NAME: &str = "vacuity";
 pub fn vacuity(history: &History, expect_faults: bool) -> CheckResult {
     let mut missing: Vec<String> = Vec::new();
     let mut succeeded: BTreeMap<&'static str, bool> = BTreeMap::new();
-    for (invoke, completion) in history.client_pairs() {
+    for (invoke, completion) in crate::budget::client_pairs(history) {
         let ok = completion.is_some_and(|c| c.op_type == OpType::Ok);
         *succeeded.entry(invoke.f.as_str()).or_default() |= ok;
     }

@@ -9,6 +9,7 @@ use fuzz_dist_checker::Budget;
 use fuzz_dist_checker::linearizable::calls::{RegisterOptions, register_calls};
 use fuzz_dist_checker::linearizable::model::{Register, RegisterCall};
 use fuzz_dist_checker::linearizable::search::forever::{Attempt, Forever};
+use fuzz_dist_checker::linearizable::search::portfolio::{self, Strategy};
 use fuzz_dist_checker::linearizable::search::{Call, Outcome, search_from, search_once};
 use fuzz_dist_core::{History, OpType, Value, Verdict};
 use serde_json::json;
@@ -192,7 +193,8 @@ fn agrees_with_trying_every_order() {
         let observe = random.chance(20);
         let expected = oracle(&oracle_ops(&history, observe), &Value::Nil);
         let failed_cas = if observe { "observe" } else { "ignore" };
-        for algorithm in ["auto", "search"] {
+        let other = ["search", "depth-first", "breadth-first"][case as usize % 3];
+        for algorithm in ["auto", other] {
             let options = json!({"failed-cas": failed_cas, "algorithm": algorithm});
             let result = check("linearizable", options, &history);
             let verdict = if expected { Verdict::Valid } else { Verdict::Invalid };
@@ -211,6 +213,10 @@ fn agrees_with_trying_every_order() {
             }
         }
         assert_eq!(narrow_search(&history, observe), expected, "case {case}\n{}", show(&history));
+        if case % 4 == 1 {
+            let both = side_by_side(&history, observe);
+            assert_eq!(both, expected, "case {case}\n{}", show(&history));
+        }
         let tried = if case % 4 == 0 { attempts(&history, observe) } else { Vec::new() };
         for (forever, decided) in tried {
             assert_eq!(decided, expected, "case {case}, {forever:?}\n{}", show(&history));
@@ -248,6 +254,18 @@ fn narrow_search(history: &History, observe: bool) -> bool {
     let (classes, calls) = calls_of(history, observe);
     let mut register = Register { classes: &classes };
     match search_from(&mut register, &calls, &Budget::UNLIMITED.start(), 1) {
+        Outcome::Linearizable(_) => true,
+        Outcome::Stuck(_) => false,
+        Outcome::GaveUp(why) => panic!("no budget was set, but it gave up: {why:?}"),
+    }
+}
+
+/// Both strategies at once, which histories as small as these need not.
+fn side_by_side(history: &History, observe: bool) -> bool {
+    let (classes, calls) = calls_of(history, observe);
+    let meter = Budget::UNLIMITED.start();
+    let make = || Register { classes: &classes };
+    match portfolio::decide(&make, &calls, &meter, Strategy::SideBySide) {
         Outcome::Linearizable(_) => true,
         Outcome::Stuck(_) => false,
         Outcome::GaveUp(why) => panic!("no budget was set, but it gave up: {why:?}"),
@@ -395,19 +413,19 @@ fn the_initial_value_is_an_option() {
 
 #[test]
 fn a_used_up_budget_is_unknown_and_says_how_far() {
+    // Sums of even numbers are even, but no search finds that out before it has tried all of them.
     let mut random = Random(3);
-    let shape = Shape {
-        processes: 30,
-        operations: 20_000,
-        values: 5,
-        cas: true,
-        unique: false,
-        info_percent: 2,
-        lie_percent: 0,
-    };
-    let history = register_run(&mut random, &shape);
-    let checker = fuzz_dist_checker::build(&common::spec("linearizable", json!({}))).unwrap();
-    let budget = Budget { time: Some(std::time::Duration::from_millis(1)), ..Budget::default() };
+    let mut builder = Builder::default();
+    for process in 0..60 {
+        let amount = 2 * random.below(1 << 40) as i64;
+        builder.invoke(process, "add", int(amount));
+    }
+    builder.done(99, "read", Value::Nil, int(1));
+    let history = builder.history();
+    let options = json!({"model": "counter"});
+    let checker = fuzz_dist_checker::build(&common::spec("linearizable", options)).unwrap();
+    let time = std::time::Duration::from_millis(500);
+    let budget = Budget { time: Some(time), ..Budget::default() };
     let result = checker.check(&history, &budget);
     assert_eq!(result.verdict, Verdict::Unknown, "{}", result.reason);
     assert!(result.reason.contains("time budget"), "{}", result.reason);

@@ -248,7 +248,8 @@ fn compare(model: &str, options: serde_json::Value, draw: fn(&mut Random, &str) 
         let calls = draw(&mut random, model);
         let history = history_of(model, &calls, random.chance(50));
         let expected = oracle(model, &calls, &[]);
-        for algorithm in ["auto", "search"] {
+        let other = ["search", "depth-first", "breadth-first"][case as usize % 3];
+        for algorithm in ["auto", other] {
             let mut options = options.clone();
             options["algorithm"] = algorithm.into();
             let result = check("linearizable", options, &history);

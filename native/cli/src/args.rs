@@ -174,7 +174,7 @@ pub struct CheckArgs {
     /// Answer `unknown` after this many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub time_limit: Option<f64>,
-    /// Answer `unknown` when the checker needs more than this many MiB.
+    /// Answer `unknown` when the program needs more than this many MiB, the history included.
     #[arg(long, value_name = "MIB", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub memory_limit: Option<u64>,
     /// Print one JSON object with the result on standard output (priv/schemas/check.schema.json).

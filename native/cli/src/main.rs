@@ -19,6 +19,10 @@ use clap::error::ErrorKind;
 use args::{Cli, Command};
 use output::CliError;
 
+/// Limits of memory count everything that the program holds.
+#[global_allocator]
+static ALLOCATOR: fuzz_dist_memory::Counting = fuzz_dist_memory::Counting;
+
 /// The exit code of bad arguments or input.
 const EXIT_INPUT: u8 = 254;
 

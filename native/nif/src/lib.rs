@@ -19,6 +19,10 @@ mod resources;
 mod task;
 mod writing;
 
+/// Limits of memory count all that the library holds in this VM: the history as well as the search.
+#[global_allocator]
+static ALLOCATOR: fuzz_dist_memory::Counting = fuzz_dist_memory::Counting;
+
 use fuzz_dist_core::Value;
 use fuzz_dist_core::etf::{self, Limits};
 

@@ -2,32 +2,9 @@
 //!
 //! Values in histories come from systems under test and are hostile until escaped.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::Write;
 
-/// A `Display` cut after a number of characters, without formatting the rest.
-pub(crate) fn clip(value: &impl Display, char_count_max: usize) -> String {
-    struct Clip {
-        text: String,
-        left: usize,
-    }
-    impl Write for Clip {
-        fn write_str(&mut self, piece: &str) -> fmt::Result {
-            for c in piece.chars() {
-                if self.left == 0 {
-                    self.text.push('…');
-                    return Err(fmt::Error);
-                }
-                self.text.push(c);
-                self.left -= 1;
-            }
-            Ok(())
-        }
-    }
-    let mut clip = Clip { text: String::new(), left: char_count_max };
-    // The only error is our own, when the text is cut.
-    let _ = write!(clip, "{value}");
-    clip.text
-}
+pub(crate) use fuzz_dist_core::clip;
 
 /// For element content and quoted attributes of HTML, SVG and XML 1.0, which has no place for most control
 /// characters, not even escaped.
@@ -144,6 +121,8 @@ pub(crate) fn utc(wall_ns: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::{self, Display};
+
     use super::*;
     use fuzz_dist_core::Value;
 

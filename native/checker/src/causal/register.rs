@@ -26,7 +26,7 @@ const RECORDS_PER_LOOK: usize = 1 << 14;
 
 /// Whether a history is of this workload.
 pub fn applies(history: &History) -> bool {
-    history.ops().iter().any(|op| op.is_client() && op.f.as_str() == READ_INIT)
+    crate::budget::ops(history).any(|op| op.is_client() && op.f.as_str() == READ_INIT)
 }
 
 /// What is known of one key.
@@ -83,9 +83,9 @@ pub fn check(history: &History, meter: &Meter) -> Result<CheckResult, Exhausted>
     let (mut reads, mut writes, mut broken) = (0u64, 0u64, 0u64);
     let is_ours = |op: &Op| ["read", READ_INIT, "write"].contains(&op.f.as_str());
     let done = |op: &&Op| op.is_client() && op.op_type == OpType::Ok && is_ours(op);
-    let mut values = history.ops().iter().filter(done).map(|op| &op.value);
+    let mut values = crate::budget::ops(history).filter(done).map(|op| &op.value);
     let has_keys = values.all(|value| value.key_and_value().is_some());
-    for (at, op) in history.ops().iter().enumerate().filter(|(_, op)| done(op)) {
+    for (at, op) in crate::budget::ops(history).enumerate().filter(|(_, op)| done(op)) {
         if at % RECORDS_PER_LOOK == 0 {
             meter.check_time()?;
         }

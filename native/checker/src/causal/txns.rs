@@ -100,7 +100,7 @@ impl<'h> Txns<'h> {
         let (mut events, mut values) = (Vec::new(), Vec::new());
         let mut keys = Numbering::default();
         let mut shapes = Shapes::default();
-        for (position, invocation) in history.ops().iter().enumerate() {
+        for (position, invocation) in crate::budget::ops(history).enumerate() {
             if !invocation.is_client() || invocation.op_type != OpType::Invoke {
                 continue;
             }

@@ -229,7 +229,7 @@ impl<'h> Events<'h> {
         let mut names = Names::default();
         // The topic of messages that name none.
         names.topics.number(&Value::Nil);
-        for (position, op) in history.ops().iter().enumerate() {
+        for (position, op) in crate::budget::ops(history).enumerate() {
             if op.op_type == OpType::Invoke && op.is_client() {
                 events.read(position, &mut names)?;
             }

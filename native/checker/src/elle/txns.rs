@@ -194,7 +194,7 @@ impl<'h> Txns<'h> {
         let mut list = Vec::with_capacity(history.len() / 2 + 1);
         let mut mops = Vec::with_capacity(history.len());
         let mut keys = Numbering::default();
-        for (position, invocation) in history.ops().iter().enumerate() {
+        for (position, invocation) in crate::budget::ops(history).enumerate() {
             let Some(process) = invocation.process.client() else { continue };
             if invocation.op_type != OpType::Invoke {
                 continue;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fuzz_dist_core::Anomaly;
+use fuzz_dist_core::{Anomaly, clip};
 use rustc_hash::FxHashMap;
 use serde_json::{Map, Value as Json, json};
 
@@ -20,6 +20,8 @@ use crate::kafka::{STALE_CONSUMER, positions};
 const AROUND: u32 = 3;
 /// How many operations a table shows.
 const ROWS_MAX: usize = 12;
+/// How much of a value or a name a cell of the table shows.
+const CELL_CHAR_COUNT_MAX: usize = 40;
 /// How many values are listed in words.
 const VALUES_MAX: usize = 8;
 
@@ -289,6 +291,8 @@ fn table(
         }
         lines.push(line);
     }
+    // Values are as long as a system under test likes, and a width of formats is at most 65,535.
+    lines.iter_mut().flatten().for_each(|cell| *cell = clip(cell, CELL_CHAR_COUNT_MAX));
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
     let widths: Vec<usize> = (0..lines[0].len()).map(|c| width(c).unwrap_or(0)).collect();
     let mut text = format!("\n  around this in key {key} (+ sent, else polled):\n");

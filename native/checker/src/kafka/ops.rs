@@ -185,7 +185,7 @@ impl<'h> Log<'h> {
             values: Vec::new(),
         };
         let mut names = Names::default();
-        for (position, op) in history.ops().iter().enumerate() {
+        for (position, op) in crate::budget::ops(history).enumerate() {
             if op.op_type == OpType::Invoke && op.is_client() {
                 match op.f.as_str() {
                     "send" | "poll" | "txn" => log.read_txn(position, &mut names)?,

@@ -122,7 +122,7 @@ pub fn register_calls(
         keys.push(KeyCalls::default());
     }
     let names = Names::new();
-    for (position, op) in history.ops().iter().enumerate() {
+    for (position, op) in crate::budget::ops(history).enumerate() {
         if !op.is_client() || op.op_type != OpType::Invoke {
             continue;
         }

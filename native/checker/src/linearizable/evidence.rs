@@ -1,6 +1,6 @@
 //! Shows people why calls on an object cannot be linearized, and programs the same as data.
 
-use fuzz_dist_core::{Anomaly, Value};
+use fuzz_dist_core::{Anomaly, Value, clip};
 use serde_json::{Value as Json, json};
 
 use crate::budget::Meter;
@@ -12,6 +12,10 @@ use crate::linearizable::subject::{Proof, Subject};
 const SHOWN_MAX: usize = 40;
 /// How wide the drawn intervals are at most, in characters.
 const WIDTH_MAX: usize = 64;
+/// How much of an operation or a state a text shows: values are as long as a system under test likes.
+const NAME_CHAR_COUNT_MAX: usize = 100;
+/// How much of them there is in data.
+const DATA_CHAR_COUNT_MAX: usize = 10_000;
 
 /// What is shown of one object.
 pub struct Evidence {
@@ -32,7 +36,7 @@ pub fn evidence(
 ) -> Evidence {
     let kept = minimise(subject, start, stuck, meter);
     let proof = subject.proof(&kept, words, true);
-    let stuck = proof.as_ref().map_or(stuck, |proof| kept[proof.stuck.call]);
+    let stuck = proof.as_ref().map_or(stuck, |proof| kept[proof.stuck.blamed()]);
     let text = text(subject, &kept, stuck, proof.as_ref());
     let spans = subject.spans();
     let mut ops = vec![u64::from(spans[stuck].invoke), u64::from(spans[stuck].ret)];
@@ -59,7 +63,7 @@ pub fn evidence(
     let details = json!({
         "key": anomaly.key,
         "op": spans[stuck].invoke,
-        "operation": subject.describe(stuck),
+        "operation": clip(&subject.describe(stuck), DATA_CHAR_COUNT_MAX),
         "operations": kept.iter().map(|&call| spans[call].invoke).collect::<Vec<_>>(),
         "configuration_count": proof.as_ref().map_or(0, |proof| proof.stuck.config_count),
         "configurations": proof.as_ref().map_or_else(Vec::new, |proof| configurations(&invoke, proof)),
@@ -72,12 +76,17 @@ fn configurations(invoke: &dyn Fn(&usize) -> u64, proof: &Proof) -> Vec<Json> {
     configs
         .map(|(config, state)| {
             json!({
-                "state": state,
+                "state": clip(state, DATA_CHAR_COUNT_MAX),
                 "in_effect": config.done.iter().map(invoke).collect::<Vec<_>>(),
                 "not_in_effect": config.needed.iter().map(invoke).collect::<Vec<_>>(),
             })
         })
         .collect()
+}
+
+/// A call in words, as far as a line has room.
+pub fn name(subject: &dyn Subject, call: usize) -> String {
+    clip(&subject.describe(call), NAME_CHAR_COUNT_MAX)
 }
 
 fn process(subject: &dyn Subject, call: usize) -> String {
@@ -94,7 +103,7 @@ fn text(subject: &dyn Subject, kept: &[usize], stuck: usize, proof: Option<&Proo
     let mut text = format!(
         "{} ({}, records {} to {}){key} cannot have taken effect at any moment between its invocation \
          and its return.\n",
-        subject.describe(stuck),
+        name(subject, stuck),
         process(subject, stuck),
         span.invoke,
         span.ret,
@@ -106,7 +115,7 @@ fn text(subject: &dyn Subject, kept: &[usize], stuck: usize, proof: Option<&Proo
     text.push_str(&drawing(subject, kept, stuck));
     if let Some(proof) = proof {
         text.push_str(&configs(subject, kept, proof));
-        let names: Vec<String> = proof.longest.iter().map(|&i| subject.describe(kept[i])).collect();
+        let names: Vec<String> = proof.longest.iter().map(|&i| name(subject, kept[i])).collect();
         if !names.is_empty() {
             text.push_str(&format!(
                 "The longest order that respects real time has {} of them: {}\n",
@@ -129,7 +138,7 @@ fn drawing(subject: &dyn Subject, kept: &[usize], stuck: usize) -> String {
     let width = (moments.len() * 3).min(WIDTH_MAX);
     let column =
         |moment: u32| moments.partition_point(|m| *m < moment) * width / moments.len().max(1);
-    let names: Vec<String> = shown.iter().map(|&i| subject.describe(i)).collect();
+    let names: Vec<String> = shown.iter().map(|&i| name(subject, i)).collect();
     let name_width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
     let mut out = String::new();
     if shown.len() < kept.len() {
@@ -167,13 +176,17 @@ fn configs(subject: &dyn Subject, kept: &[usize], proof: &Proof) -> String {
         true => format!(" (first {} shown)", stuck.configs.len()),
         false => String::new(),
     };
-    let mut out = format!("Just before it returned, {count} could be the case{shown}:\n");
+    let before = match stuck.unmet {
+        None => "it".to_owned(),
+        Some(_) => name(subject, kept[stuck.call]),
+    };
+    let mut out = format!("Just before {before} returned, {count} could be the case{shown}:\n");
     let names = |calls: &[usize]| {
-        let names: Vec<String> = calls.iter().map(|&i| subject.describe(kept[i])).collect();
+        let names: Vec<String> = calls.iter().map(|&i| name(subject, kept[i])).collect();
         names.join(", ")
     };
     for (LastConfig { done, needed, .. }, state) in stuck.configs.iter().zip(&proof.states) {
-        out.push_str(&format!("  value {state}"));
+        out.push_str(&format!("  value {}", clip(state, NAME_CHAR_COUNT_MAX)));
         if !done.is_empty() {
             out.push_str(&format!("; open but already in effect: {}", names(done)));
         }

@@ -17,6 +17,10 @@ pub struct ModelMachine<'a> {
     numbers: HashMap<Value, u32, FxBuildHasher>,
     steps: HashMap<(u32, u32), u32, FxBuildHasher>,
     kinds: Vec<Kind>,
+    /// Whether states only grow but for overwrites.
+    grows: bool,
+    /// What the states take.
+    state_bytes: u64,
 }
 
 /// How many states or transitions are remembered before those that are not in use are forgotten.
@@ -39,6 +43,8 @@ impl<'a> ModelMachine<'a> {
             numbers: [(initial, 0)].into_iter().collect(),
             steps: HashMap::default(),
             kinds: classes.iter().map(|action| model.kind(action)).collect(),
+            grows: model.only_grows(classes),
+            state_bytes: 0,
         }
     }
 
@@ -46,6 +52,18 @@ impl<'a> ModelMachine<'a> {
     pub fn state(&self, number: u32) -> &Value {
         &self.states[number as usize]
     }
+}
+
+/// What a state takes: in two tables, but its text or elements are there once. Elements are shared with
+/// other states or small.
+fn bytes_of(state: &Value) -> u64 {
+    const EACH: usize = 96;
+    let own = match state {
+        Value::Str(text) => text.len(),
+        Value::Map(pairs) => pairs.len() * 32,
+        state => state.items().map_or(0, <[Value]>::len) * 16,
+    };
+    (own + EACH) as u64
 }
 
 impl Machine for ModelMachine<'_> {
@@ -61,6 +79,7 @@ impl Machine for ModelMachine<'_> {
         let next = match after {
             None => IMPOSSIBLE,
             Some(after) => *self.numbers.entry(after).or_insert_with_key(|after| {
+                self.state_bytes += bytes_of(after);
                 self.states.push(after.clone());
                 self.states.len() as u32 - 1
             }),
@@ -74,9 +93,16 @@ impl Machine for ModelMachine<'_> {
     }
 
     fn bytes(&self) -> u64 {
-        // A state is shared between the two tables; its elements are counted by the first one's size.
-        let each = self.states.last().and_then(Value::items).map_or(0, <[Value]>::len) * 16 + 96;
-        (self.states.len() * each + self.steps.len() * 16) as u64
+        self.state_bytes + self.steps.len() as u64 * 16
+    }
+
+    fn has_demands(&self) -> bool {
+        self.grows
+    }
+
+    fn can_lead(&mut self, state: u32, observer: u32) -> bool {
+        let observer = &self.classes[observer as usize];
+        self.model.can_grow_into(&self.states[state as usize], observer)
     }
 
     fn is_crowded(&self) -> bool {
@@ -95,8 +121,9 @@ impl Machine for ModelMachine<'_> {
         }
         self.numbers =
             states.iter().enumerate().map(|(i, state)| (state.clone(), i as u32)).collect();
+        self.state_bytes = states.iter().map(bytes_of).sum();
         self.states = states;
-        self.steps.clear();
+        self.steps = HashMap::default();
         renumbered
     }
 }

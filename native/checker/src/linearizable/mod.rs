@@ -8,8 +8,11 @@
 //!   once, O(n log n);
 //! - [`snapshots`]: sets that only grow, each element added once, and are read whole, O(n log n);
 //! - sets of which no operation concerns more than one element: each element apart;
-//! - else [`search`]: exact; exponential in the number of open calls at worst, in practice a few
-//!   configurations at a time.
+//! - else [`search`], after conditions that every order fulfils ([`necessary`]): exact; exponential in the
+//!   number of open calls at worst, in practice a few configurations at a time.
+//!
+//! Of several keys, all are decided that few steps decide. If one of them is not linearizable, those
+//! that need a long search are left undecided, unless `all-keys` asks for them.
 //!
 //! Evidence: the operation that cannot be placed, a minimised sub-history that already proves it,
 //! the last possible configurations, and the longest partial order. As data:
@@ -30,6 +33,7 @@ mod minimise;
 pub mod model;
 mod modelled;
 pub mod models;
+mod necessary;
 mod registers;
 pub mod search;
 pub mod snapshots;
@@ -37,21 +41,22 @@ mod subject;
 pub mod unambiguous;
 pub mod unique;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::sync::lock;
 use fuzz_dist_core::{CheckResult, History, Value, Verdict};
 use serde_json::json;
 
-use crate::budget::Meter;
+use crate::budget::{Budget, Meter};
 use crate::linearizable::calls::RegisterOptions;
 use crate::linearizable::evidence::Evidence;
 use crate::linearizable::modelled::ModelSubject;
 use crate::linearizable::models::Model;
 use crate::linearizable::registers::RegisterSubject;
+use crate::linearizable::search::portfolio::Strategy;
 use crate::linearizable::search::{GaveUp, SearchStats};
 use crate::linearizable::subject::Subject;
 use crate::options::{OptionError, OptionInfo, OptionReader};
@@ -73,7 +78,8 @@ pub const INFO: CheckerInfo = CheckerInfo {
                     and [:write k v]), mutex (acquire, release), fifo-queue and unordered-queue (enqueue, \
                     dequeue), stack (push, pop), priority-queue (insert, delete-min or delete-max), set \
                     (add, remove, contains, read), map (get, put and append of text, by key), \
-                    versioned-register (read, write and cas of [version value])",
+                    versioned-register (read, write and cas of [version value]), counter (increment, \
+                    decrement and add of an integer, negative ones too; read is exact)",
         },
         OptionInfo {
             name: "independent",
@@ -84,7 +90,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
             name: "initial",
             default: "nil",
             about: "the value at the start: of a register any, of queues, stacks and sets a list, of a mutex \
-                    whether it is held, of a multi-register a map, of a map the text of each key, of a \
+                    whether it is held, of a counter an integer (0), of a multi-register a map, of a map the text of each key, of a \
                     versioned-register [version value]; lists and maps as JSON",
         },
         OptionInfo {
@@ -110,9 +116,15 @@ pub const INFO: CheckerInfo = CheckerInfo {
             about: "stop at the first key that is not linearizable",
         },
         OptionInfo {
+            name: "all-keys",
+            default: "false",
+            about: "once a key is not linearizable, still decide the other keys that need a long search",
+        },
+        OptionInfo {
             name: "algorithm",
             default: "auto",
-            about: "auto, or search: never use the special cases for values written or put in once",
+            about: "auto; search: use no special case, such as that for values written once; depth-first or \
+                    breadth-first: search with one strategy only",
         },
     ],
 };
@@ -120,8 +132,13 @@ pub const INFO: CheckerInfo = CheckerInfo {
 /// A search without a memory budget of its own stops here, so that it gives an answer and not an
 /// out-of-memory kill.
 const MEMORY_BYTES_DEFAULT: u64 = 4 << 30;
-/// How long making one counter-example small may take.
+/// How long making counter-examples small may take, all of them together.
 const MINIMISE_TIME: Duration = Duration::from_secs(3);
+/// How long it may take for each, even past the budget.
+const EXPLAIN_TIME_MIN: Duration = Duration::from_millis(50);
+/// A single object of more calls is searched by both strategies at once: trying it quickly first would
+/// cost more than it saves.
+const QUICK_CALLS_MAX_OF_ONE: usize = 10_000;
 /// And how much memory.
 const MINIMISE_BYTES: u64 = 256 << 20;
 /// How many failing keys get a counter-example of their own.
@@ -135,7 +152,9 @@ pub struct Linearizable {
     object: Object,
     independent: bool,
     stop_at_first: bool,
-    search_only: bool,
+    all_keys: bool,
+    special: bool,
+    strategy: Strategy,
 }
 
 impl std::fmt::Debug for Linearizable {
@@ -175,11 +194,19 @@ pub fn build(options: &Options) -> Result<Linearizable, OptionError> {
             initial: initial.unwrap_or_default(),
         }),
     };
+    let algorithms = ["auto", "search", "depth-first", "breadth-first"];
+    let algorithm = reader.word("algorithm", &algorithms, "auto")?;
     Ok(Linearizable {
         object,
         independent,
         stop_at_first: reader.bool("stop-at-first", false)?,
-        search_only: reader.word("algorithm", &["auto", "search"], "auto")? == "search",
+        all_keys: reader.bool("all-keys", false)?,
+        special: algorithm == "auto",
+        strategy: match algorithm {
+            "depth-first" => Strategy::DepthFirst,
+            "breadth-first" => Strategy::BreadthFirst,
+            _ => Strategy::SideBySide,
+        },
     })
 }
 
@@ -195,6 +222,16 @@ fn initial_value(given: &serde_json::Value) -> Value {
         Some(json) => json_value(&json),
         None => json_value(given),
     }
+}
+
+/// How one object is to be decided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    /// Whether special cases and cheap conditions come before the search.
+    pub special: bool,
+    pub strategy: Strategy,
+    /// Only what few steps decide.
+    pub quick: bool,
 }
 
 /// What was decided of one object.
@@ -233,20 +270,21 @@ trait Objects: Sync {
     fn count(&self) -> usize;
     fn key(&self, object: usize) -> Option<&Value>;
     fn call_count(&self, object: usize) -> usize;
-    /// Decides one object and, if it is not linearizable, passes it on to be explained.
+    /// Decides one object and, if it is not linearizable, passes it on to be explained. `None` if it
+    /// was to be quick and was not.
     fn decide(
         &self,
         object: usize,
+        how: How,
         meter: &Meter,
         explain: &mut dyn FnMut(&dyn Subject, &Decision),
-    ) -> Decision;
+    ) -> Option<Decision>;
 }
 
 struct Registers<'a> {
     history: &'a History,
     read: calls::RegisterCalls,
     independent: bool,
-    search_only: bool,
 }
 
 impl Objects for Registers<'_> {
@@ -265,24 +303,24 @@ impl Objects for Registers<'_> {
     fn decide(
         &self,
         object: usize,
+        how: How,
         meter: &Meter,
         explain: &mut dyn FnMut(&dyn Subject, &Decision),
-    ) -> Decision {
+    ) -> Option<Decision> {
         let calls = &self.read.keys[object].calls;
         let subject =
             RegisterSubject::new(self.history, self.key(object), calls, &self.read.values);
-        let decision = subject.decide(self.search_only, meter);
+        let decision = subject.decide(how, meter)?;
         if matches!(decision.verdict, Verdicts::Stuck { .. }) {
             explain(&subject.with_spans(), &decision);
         }
-        decision
+        Some(decision)
     }
 }
 
 struct Modelled<'a> {
     history: &'a History,
     model: &'a dyn Model,
-    search_only: bool,
     objects: Vec<modelled::ModelCalls>,
 }
 
@@ -302,16 +340,17 @@ impl Objects for Modelled<'_> {
     fn decide(
         &self,
         object: usize,
+        how: How,
         meter: &Meter,
         explain: &mut dyn FnMut(&dyn Subject, &Decision),
-    ) -> Decision {
+    ) -> Option<Decision> {
         let calls = &self.objects[object];
         let subject = ModelSubject { history: self.history, model: self.model, calls };
-        let decision = subject.decide(self.search_only, meter);
+        let decision = subject.decide(how, meter)?;
         if matches!(decision.verdict, Verdicts::Stuck { .. }) {
             explain(&subject, &decision);
         }
-        decision
+        Some(decision)
     }
 }
 
@@ -329,17 +368,13 @@ impl Checker for Linearizable {
         let meter = &meter.with_memory_if_unlimited(MEMORY_BYTES_DEFAULT);
         let checked = match &self.object {
             Object::Register(options) => calls::register_calls(history, options).map(|read| {
-                let (independent, search_only) = (self.independent, self.search_only);
-                self.check_objects(&Registers { history, read, independent, search_only }, meter)
+                let independent = self.independent;
+                self.check_objects(&Registers { history, read, independent }, meter)
             }),
             Object::Modelled(model) => {
                 let model = model.as_ref();
-                modelled::model_calls(history, model, self.independent).map(|objects| {
-                    self.check_objects(
-                        &Modelled { history, model, search_only: self.search_only, objects },
-                        meter,
-                    )
-                })
+                modelled::model_calls(history, model, self.independent)
+                    .map(|objects| self.check_objects(&Modelled { history, model, objects }, meter))
             }
         };
         or_not_checked(INFO.name, checked)
@@ -353,7 +388,9 @@ impl Linearizable {
             object: Object::Modelled(model),
             independent: false,
             stop_at_first: false,
-            search_only: false,
+            all_keys: false,
+            special: true,
+            strategy: Strategy::SideBySide,
         }
     }
 
@@ -373,33 +410,26 @@ impl Linearizable {
     fn check_objects(&self, objects: &dyn Objects, meter: &Meter) -> CheckResult {
         let mut order: Vec<usize> = (0..objects.count()).collect();
         order.sort_by_key(|&object| std::cmp::Reverse(objects.call_count(object)));
-        let threads = crate::threads().min(order.len()).max(1);
-        let shared = meter.share(threads);
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let shown = AtomicUsize::new(0);
-        let found: Mutex<Vec<KeyResult>> = Mutex::new(Vec::new());
-        let work = || {
-            while let Some(&object) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
-                let result = check_object(objects, object, &shared, &shown);
-                if result.verdict == Verdict::Invalid && self.stop_at_first {
-                    stop.store(true, Ordering::Relaxed);
-                }
-                lock(&found).push(result);
-            }
-        };
-        if threads == 1 {
-            work();
-        } else {
-            std::thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(work);
-                }
-            });
+        let how = How { special: self.special, strategy: self.strategy, quick: false };
+        let work = Work { objects, meter, explaining: Explaining::default() };
+        let side_by_side = self.strategy == Strategy::SideBySide;
+        let is_one_large =
+            order.len() == 1 && objects.call_count(order[0]) > QUICK_CALLS_MAX_OF_ONE;
+        if !side_by_side || is_one_large {
+            let (found, _) = work.each(&order, how, self.stop_at_first);
+            return self.combine(objects, found);
         }
-        let mut found = found.into_inner().unwrap_or_else(|e| e.into_inner());
+        let (mut found, mut hard) =
+            work.each(&order, How { quick: true, ..how }, self.stop_at_first);
+        // The smallest are likely to be decided first.
+        hard.sort_by_key(|&object| (objects.call_count(object), object));
+        let is_invalid = |key: &KeyResult| key.verdict == Verdict::Invalid;
+        for object in hard {
+            if !self.all_keys && found.iter().any(is_invalid) {
+                break;
+            }
+            found.extend(work.one(object, how, meter));
+        }
         found.sort_by_key(|result| result.key);
         self.combine(objects, found)
     }
@@ -465,39 +495,106 @@ impl Linearizable {
     }
 }
 
-fn check_object(
-    objects: &dyn Objects,
-    object: usize,
-    meter: &Meter,
-    shown: &AtomicUsize,
-) -> KeyResult {
-    let (mut evidence, mut invalid_reason) = (None, String::new());
-    let decision = objects.decide(object, meter, &mut |subject, decision| {
-        let Verdicts::Stuck { stuck, start } = &decision.verdict else { return };
-        let record = subject.spans()[*stuck].invoke;
-        invalid_reason = format!("{} (record {record}) fits nowhere", subject.describe(*stuck));
-        if shown.fetch_add(1, Ordering::Relaxed) < ANOMALIES_MAX {
+/// Decides objects, and explains those that are not linearizable.
+struct Work<'a> {
+    objects: &'a dyn Objects,
+    meter: &'a Meter,
+    explaining: Explaining,
+}
+
+/// How many counter-examples there are, and how long making them small may take: together so long as one.
+#[derive(Default)]
+struct Explaining {
+    shown: AtomicUsize,
+    until: OnceLock<Instant>,
+}
+
+impl Explaining {
+    /// The meter to make one more small, if it is to be shown.
+    fn next(&self, meter: &Meter) -> Option<Meter> {
+        let until = *self.until.get_or_init(|| Instant::now() + MINIMISE_TIME);
+        let left = until.saturating_duration_since(Instant::now());
+        let is_shown = self.shown.fetch_add(1, Ordering::Relaxed) < ANOMALIES_MAX;
+        is_shown.then(|| meter.beyond(EXPLAIN_TIME_MIN, left.max(EXPLAIN_TIME_MIN), MINIMISE_BYTES))
+    }
+}
+
+impl Work<'_> {
+    /// Decides objects on all cores; also those that were to be decided quickly and were not.
+    fn each(&self, order: &[usize], how: How, stop_at_first: bool) -> (Vec<KeyResult>, Vec<usize>) {
+        let threads = crate::threads().min(order.len()).max(1);
+        let shared = self.meter.share(threads);
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let done: Mutex<(Vec<KeyResult>, Vec<usize>)> = Mutex::default();
+        let work = || {
+            while let Some(&object) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                match self.one(object, how, &shared) {
+                    None => lock(&done).1.push(object),
+                    Some(result) => {
+                        if result.verdict == Verdict::Invalid && stop_at_first {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                        lock(&done).0.push(result);
+                    }
+                }
+            }
+        };
+        if threads == 1 {
+            work();
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(work);
+                }
+            });
+        }
+        let (mut found, hard) = done.into_inner().unwrap_or_else(|e| e.into_inner());
+        found.sort_by_key(|result| result.key);
+        (found, hard)
+    }
+
+    /// Decides one object; `None` if it was to be quick and was not.
+    fn one(&self, object: usize, how: How, meter: &Meter) -> Option<KeyResult> {
+        let decided = meter.within(|| self.decide(object, how, meter));
+        decided.unwrap_or_else(|why| {
+            let reason = format!("{why} before the search began; a larger budget would help");
+            let stats = SearchStats::default();
+            let verdict = Verdict::Unknown;
+            let evidence = None;
+            Some(KeyResult { key: object, verdict, reason, evidence, by_search: false, stats })
+        })
+    }
+
+    fn decide(&self, object: usize, how: How, meter: &Meter) -> Option<KeyResult> {
+        let (mut evidence, mut invalid_reason) = (None, String::new());
+        let decision = self.objects.decide(object, how, meter, &mut |subject, decision| {
+            let Verdicts::Stuck { stuck, start } = &decision.verdict else { return };
+            let record = subject.spans()[*stuck].invoke;
+            invalid_reason =
+                format!("{} (record {record}) fits nowhere", evidence::name(subject, *stuck));
             // A verdict stands without its evidence, so this may overrun the budget a little.
-            let small = meter.aside(MINIMISE_TIME, MINIMISE_BYTES);
-            let words = small.at_most(2 * MINIMISE_TIME);
-            let start = start.clone();
-            evidence = Some(evidence::evidence(subject, start, *stuck, &small, &words));
-        }
-    });
-    let (verdict, reason) = match &decision.verdict {
-        Verdicts::Linearizable => (Verdict::Valid, String::new()),
-        Verdicts::Stuck { .. } => (Verdict::Invalid, invalid_reason),
-        Verdicts::GaveUp { gave_up, call_count } => {
-            (Verdict::Unknown, how_far(gave_up, *call_count))
-        }
-    };
-    KeyResult {
-        key: object,
-        verdict,
-        reason,
-        evidence,
-        by_search: decision.by_search,
-        stats: decision.stats,
+            if let Some(small) = self.explaining.next(meter) {
+                let words = meter.aside(EXPLAIN_TIME_MIN, MINIMISE_BYTES);
+                // What polls the budget of the check must not end here: the answer is known.
+                let start = start.clone();
+                let explained = Budget::UNLIMITED
+                    .start()
+                    .within(|| evidence::evidence(subject, start, *stuck, &small, &words));
+                evidence = explained.ok();
+            }
+        })?;
+        let (verdict, reason) = match &decision.verdict {
+            Verdicts::Linearizable => (Verdict::Valid, String::new()),
+            Verdicts::Stuck { .. } => (Verdict::Invalid, invalid_reason),
+            Verdicts::GaveUp { gave_up, call_count } => {
+                (Verdict::Unknown, how_far(gave_up, *call_count))
+            }
+        };
+        let Decision { by_search, stats, .. } = decision;
+        Some(KeyResult { key: object, verdict, reason, evidence, by_search, stats })
     }
 }
 

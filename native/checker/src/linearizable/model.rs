@@ -29,6 +29,19 @@ pub trait Machine {
     fn step(&mut self, state: u32, class: u32) -> u32;
     /// The kind of a class.
     fn kind(&self, class: u32) -> Kind;
+    /// Whether a state tells little of what came before, as that of a register does, so that many orders
+    /// lead to few configurations: breadth-first comes first then.
+    fn forgets(&self) -> bool {
+        false
+    }
+    /// Whether [`Machine::can_lead`] ever says no.
+    fn has_demands(&self) -> bool {
+        false
+    }
+    /// Whether calls that are no overwrites can lead from a state to one that allows an observer.
+    fn can_lead(&mut self, _state: u32, _observer: u32) -> bool {
+        true
+    }
     /// Bytes that the machine holds beyond its classes.
     fn bytes(&self) -> u64 {
         0
@@ -66,6 +79,10 @@ pub struct Register<'a> {
 impl Machine for Register<'_> {
     fn initial(&self) -> u32 {
         0
+    }
+
+    fn forgets(&self) -> bool {
+        true
     }
 
     #[inline]

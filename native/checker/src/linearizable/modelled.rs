@@ -13,10 +13,11 @@ use crate::linearizable::calls::NotCalls;
 use crate::linearizable::machine::ModelMachine;
 use crate::linearizable::minimise::without_groups;
 use crate::linearizable::models::{Action, Misread, Model};
-use crate::linearizable::search::{Call, NEVER, search};
+use crate::linearizable::necessary::{self, Unfounded};
+use crate::linearizable::search::{Call, NEVER, search_how};
 use crate::linearizable::subject::{Proof, Span, Subject, proof_of};
 use crate::linearizable::unambiguous::{self, Found};
-use crate::linearizable::{Decision, Verdicts, snapshots};
+use crate::linearizable::{Decision, How, Verdicts, snapshots};
 use crate::numbering::Numbering;
 
 /// The calls on one object, in order of invocation.
@@ -38,7 +39,7 @@ pub fn model_calls(
 ) -> Result<Vec<ModelCalls>, NotCalls> {
     let mut objects: Vec<ModelCalls> = Vec::new();
     let mut keys = Numbering::default();
-    for (position, op) in history.ops().iter().enumerate() {
+    for (position, op) in crate::budget::ops(history).enumerate() {
         if !op.is_client() || op.op_type != OpType::Invoke {
             continue;
         }
@@ -125,8 +126,9 @@ const CONFLICT_CALLS_MAX: usize = 64;
 const SHRINK_TIME: std::time::Duration = std::time::Duration::from_secs(3);
 
 impl ModelSubject<'_> {
-    /// Decides, by a special case if the conditions of one hold and `search_only` is not set, else by search.
-    pub fn decide(&self, search_only: bool, meter: &Meter) -> Decision {
+    /// Decides, by a special case if the conditions of one hold, else by search; `None` if that was to
+    /// be quick and was not.
+    pub fn decide(&self, how: How, meter: &Meter) -> Option<Decision> {
         // An observer of which nothing is known says nothing.
         let chosen: Vec<usize> = (0..self.calls.actions.len())
             .filter(|&i| {
@@ -134,24 +136,32 @@ impl ModelSubject<'_> {
                 self.calls.spans[i].ret != NEVER || !only_observes
             })
             .collect();
-        if !search_only {
+        if how.special {
             match self.special(&chosen) {
-                Some(Found::Linearizable) => return Decision::special(Verdicts::Linearizable),
-                Some(Found::Conflict(calls)) => return self.explained(calls, meter),
+                Some(Found::Linearizable) => {
+                    return Some(Decision::special(Verdicts::Linearizable));
+                }
+                Some(Found::Conflict(calls)) => return Some(self.explained(calls, meter)),
                 None => {}
             }
-            if let Some(decision) = self.by_parts(&chosen, meter) {
-                return decision;
+            if let Some(Unfounded { stuck, start }) = self.unfounded(&chosen) {
+                return Some(Decision::special(Verdicts::Stuck { stuck, start }));
+            }
+            if let Some(parts) = self.parts(&chosen) {
+                return self.by_parts(&parts, how, meter);
             }
         }
-        self.search(&chosen, meter)
+        self.search(&chosen, how, meter)
     }
 
-    fn search(&self, chosen: &[usize], meter: &Meter) -> Decision {
+    fn unfounded(&self, chosen: &[usize]) -> Option<Unfounded> {
+        necessary::unfounded(self.model, &self.calls.actions, &self.calls.spans, chosen)
+    }
+
+    fn search(&self, chosen: &[usize], how: How, meter: &Meter) -> Option<Decision> {
         let (classes, calls) = self.problem(chosen);
-        let mut machine = ModelMachine::new(self.model, &classes);
-        let outcome = search(&mut machine, &calls, meter);
-        Decision::by_search(outcome, chosen)
+        let make = || ModelMachine::new(self.model, &classes);
+        Some(Decision::by_search(search_how(&make, &calls, how, meter)?, chosen))
     }
 
     /// Decides without search, if some special case can. A conflict is in terms of all calls.
@@ -182,15 +192,15 @@ impl ModelSubject<'_> {
             0..=CONFLICT_CALLS_MAX => self.proof(&calls, &meter, false),
             _ => None,
         };
-        let stuck = proof.map(|proof| calls[proof.stuck.call]);
+        let stuck = proof.map(|proof| calls[proof.stuck.blamed()]);
         // Without a proof in time: whoever returned last can be blamed as well as any.
         let last = || calls.iter().copied().filter(|&i| self.calls.spans[i].ret != NEVER);
         let stuck = stuck.or_else(|| last().max_by_key(|&i| self.calls.spans[i].ret)).unwrap_or(0);
         Decision::special(Verdicts::Stuck { stuck, start: calls })
     }
 
-    /// Checks the parts of the object apart, if every action concerns one.
-    fn by_parts(&self, chosen: &[usize], meter: &Meter) -> Option<Decision> {
+    /// The parts of the object, if every action concerns one.
+    fn parts(&self, chosen: &[usize]) -> Option<Vec<Vec<usize>>> {
         let mut numbers = Numbering::default();
         let mut parts: Vec<Vec<usize>> = Vec::new();
         for &i in chosen {
@@ -201,20 +211,29 @@ impl ModelSubject<'_> {
             }
             parts[number].push(i);
         }
+        Some(parts)
+    }
+
+    /// Checks the parts of the object apart.
+    fn by_parts(&self, parts: &[Vec<usize>], how: How, meter: &Meter) -> Option<Decision> {
         let mut all = Decision::special(Verdicts::Linearizable);
-        for part in &parts {
-            let decision = self.search(part, meter);
+        let mut are_all_decided = true;
+        for part in parts {
+            let Some(decision) = self.search(part, how, meter) else {
+                are_all_decided = false;
+                continue;
+            };
             all.by_search = true;
             all.stats.add(&decision.stats);
             if !matches!(decision.verdict, Verdicts::Linearizable) {
                 let invalid = matches!(decision.verdict, Verdicts::Stuck { .. });
                 all.verdict = decision.verdict;
                 if invalid {
-                    break;
+                    return Some(all);
                 }
             }
         }
-        Some(all)
+        are_all_decided.then_some(all)
     }
 
     fn problem(&self, chosen: &[usize]) -> (Vec<Action>, Vec<Call>) {
@@ -274,6 +293,7 @@ impl Subject for ModelSubject<'_> {
     fn is_refuted(&self, chosen: &[usize], meter: &Meter) -> bool {
         match self.special(chosen) {
             Some(found) => found != Found::Linearizable,
+            None if self.unfounded(chosen).is_some() => true,
             None => self.proof(chosen, meter, false).is_some(),
         }
     }

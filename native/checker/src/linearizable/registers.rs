@@ -11,10 +11,10 @@ use fuzz_dist_core::{History, Value};
 use crate::budget::Meter;
 use crate::linearizable::calls::KeyedCall;
 use crate::linearizable::model::{Register, RegisterCall};
-use crate::linearizable::search::{Call, Cut, NEVER, Outcome, search};
+use crate::linearizable::search::{Call, Cut, NEVER, Outcome, search_how};
 use crate::linearizable::subject::{Proof, Span, Subject, proof_of};
 use crate::linearizable::unique::{UniqueOutcome, check_unique};
-use crate::linearizable::{Decision, Verdicts};
+use crate::linearizable::{Decision, How, Verdicts};
 
 /// The calls of one key with values numbered for themselves, the initial one 0.
 pub struct RegisterSubject<'a> {
@@ -58,32 +58,50 @@ impl<'a> RegisterSubject<'a> {
         RegisterSubject { history, key, calls, spans: Vec::new(), values }
     }
 
-    /// Decides by the special case if its conditions hold and `search_only` is not set, else by search.
-    pub fn decide(&self, search_only: bool, meter: &Meter) -> Decision {
-        let unique = match search_only {
-            true => None,
-            false => check_unique(&self.calls, self.values.len()),
-        };
-        match unique {
+    /// Decides by the special case if its conditions hold, else by search; `None` if that was to be
+    /// quick and was not.
+    pub fn decide(&self, how: How, meter: &Meter) -> Option<Decision> {
+        let unique = how.special.then(|| check_unique(&self.calls, self.values.len())).flatten();
+        let decision = match unique {
             Some(UniqueOutcome::Linearizable) => Decision::special(Verdicts::Linearizable),
             Some(UniqueOutcome::Conflict(culprits)) => {
                 let stuck = self
                     .proof(&culprits, meter, false)
-                    .map(|proof| culprits[proof.stuck.call])
+                    .map(|proof| culprits[proof.stuck.blamed()])
                     .or(culprits.iter().copied().max())
                     .unwrap_or(0);
                 Decision::special(Verdicts::Stuck { stuck, start: culprits })
             }
-            None => self.search(meter),
-        }
+            None => match how.special.then(|| self.never_written()).flatten() {
+                Some(stuck) => Decision::special(Verdicts::Stuck { stuck, start: vec![stuck] }),
+                None => return self.search(how, meter),
+            },
+        };
+        Some(decision)
     }
 
-    fn search(&self, meter: &Meter) -> Decision {
+    fn search(&self, how: How, meter: &Meter) -> Option<Decision> {
         let chosen = self.relevant();
         let (classes, calls) = self.problem(&chosen);
-        let mut register = Register { classes: &classes };
-        let outcome = search(&mut register, &calls, meter);
-        Decision::by_search(outcome, &chosen)
+        let outcome = search_how(&|| Register { classes: &classes }, &calls, how, meter)?;
+        Some(Decision::by_search(outcome, &chosen))
+    }
+
+    /// A call that saw a value which nothing can have written before it returned.
+    fn never_written(&self) -> Option<usize> {
+        let mut written_from: Vec<u32> = vec![NEVER; self.values.len()];
+        written_from[0] = 0;
+        for call in self.calls.iter().rev() {
+            if let Some(value) = written(call) {
+                written_from[value as usize] = written_from[value as usize].min(call.invoke);
+            }
+        }
+        self.calls.iter().position(|call| match call.call {
+            RegisterCall::Read(value) | RegisterCall::Cas(value, _) if call.ret != NEVER => {
+                written_from[value as usize] > call.ret
+            }
+            _ => false,
+        })
     }
 
     /// Leaves out calls that may have happened but whose value nobody can have seen: an order with such
@@ -256,10 +274,11 @@ impl Decision {
                 (Verdicts::GaveUp { gave_up, call_count: chosen.len() }, stats)
             }
             Outcome::Stuck(found) => {
+                let stuck = chosen[found.blamed()];
                 // What came before the last moment at which all was as at the start proves nothing.
                 let Cut { open, next } = found.cut.unwrap_or_default();
                 let start = open.into_iter().chain(next..chosen.len()).map(|i| chosen[i]).collect();
-                (Verdicts::Stuck { stuck: chosen[found.call], start }, found.stats)
+                (Verdicts::Stuck { stuck, start }, found.stats)
             }
         };
         Decision { verdict, by_search: true, stats }

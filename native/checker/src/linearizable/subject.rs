@@ -67,7 +67,7 @@ pub fn proof_of<M: Machine>(
     if in_words {
         proof.states =
             proof.stuck.configs.iter().map(|config| state(machine, config.state)).collect();
-        proof.longest = longest_order(machine, calls);
+        proof.longest = longest_order(machine, calls, meter);
     }
     Some(proof)
 }
@@ -80,6 +80,7 @@ const LONGEST_CALLS_MAX: usize = 200;
 struct Walk<'a, M> {
     machine: &'a mut M,
     calls: &'a [Call],
+    meter: &'a Meter,
     done: Vec<bool>,
     order: Vec<usize>,
     best: Vec<usize>,
@@ -89,7 +90,7 @@ struct Walk<'a, M> {
 
 /// The longest order of some of the calls that respects real time and the object: depth-first, as far
 /// as the bound on steps allows.
-fn longest_order<M: Machine>(machine: &mut M, calls: &[Call]) -> Vec<usize> {
+fn longest_order<M: Machine>(machine: &mut M, calls: &[Call], meter: &Meter) -> Vec<usize> {
     if calls.len() > LONGEST_CALLS_MAX {
         return Vec::new();
     }
@@ -97,6 +98,7 @@ fn longest_order<M: Machine>(machine: &mut M, calls: &[Call]) -> Vec<usize> {
     let mut walk = Walk {
         machine,
         calls,
+        meter,
         done: vec![false; calls.len()],
         order: Vec::new(),
         best: Vec::new(),
@@ -110,6 +112,9 @@ fn longest_order<M: Machine>(machine: &mut M, calls: &[Call]) -> Vec<usize> {
 fn deepen<M: Machine>(walk: &mut Walk<M>, state: u32) {
     if walk.order.len() > walk.best.len() {
         walk.best.clone_from(&walk.order);
+    }
+    if walk.steps.is_multiple_of(1 << 10) && walk.meter.check_time().is_err() {
+        walk.steps = LONGEST_STEPS_MAX;
     }
     if walk.steps >= LONGEST_STEPS_MAX || !walk.seen.insert((state, walk.done.clone())) {
         return;

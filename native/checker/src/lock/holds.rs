@@ -370,7 +370,7 @@ fn calls(
 ) -> Result<BTreeMap<Value, Vec<Call>>, String> {
     let clients = if by_client { clients(history) } else { HashMap::new() };
     let mut by_owner: BTreeMap<Value, Vec<Call>> = BTreeMap::new();
-    for (invoke, completion) in history.client_pairs() {
+    for (invoke, completion) in crate::budget::client_pairs(history) {
         let process = invoke.process.client().unwrap_or_default();
         let unnamed = || match by_client {
             true => Value::sym(&format!("process-{process}")),

@@ -131,7 +131,7 @@ struct Observation<'a> {
 
 fn observations(history: &History) -> Result<Vec<Observation<'_>>, String> {
     let mut observations = Vec::new();
-    for (invoke, completion) in history.client_pairs() {
+    for (invoke, completion) in crate::budget::client_pairs(history) {
         let is_one = matches!(invoke.f.as_str(), "read" | "inc" | "increment");
         let Some(done) = completion.filter(|done| is_one && done.op_type == OpType::Ok) else {
             continue;

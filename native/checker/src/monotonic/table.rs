@@ -26,7 +26,7 @@ struct Added {
 
 pub(super) fn check(history: &History, global: bool) -> Result<Findings, String> {
     let mut found = Findings::default();
-    let reads = history.client_pairs().filter_map(|(invoke, completion)| {
+    let reads = crate::budget::client_pairs(history).filter_map(|(invoke, completion)| {
         let done = completion.filter(|done| invoke.f == "read" && done.op_type == OpType::Ok)?;
         Some((invoke, done))
     });
@@ -90,7 +90,7 @@ fn presence(
     let mut added: HashMap<&Value, Added, FxBuildHasher> = HashMap::default();
     // What an add asks for names its row only if it is also what it returns.
     let mut by_argument = true;
-    let adds = || history.client_pairs().filter(|(invoke, _)| invoke.f == "add");
+    let adds = || crate::budget::client_pairs(history).filter(|(invoke, _)| invoke.f == "add");
     for (invoke, completion) in adds() {
         if let Some(done) = completion.filter(|done| done.op_type == OpType::Ok) {
             let value = item_value(&done.value)

@@ -151,7 +151,7 @@ impl Asked {
             time_ns: ops.iter().map(|op| op.time_ns).max().unwrap_or(0),
         };
         let mut by_subject = BTreeMap::new();
-        for (invoke, completion) in history.client_pairs() {
+        for (invoke, completion) in crate::budget::client_pairs(history) {
             let subject = (invoke.f, node_of(invoke, completion));
             let order = (invoke.f.as_str(), subject.1.map_or("", Sym::as_str));
             let at = |op: &Op| Moment { index: op.index, time_ns: op.time_ns };

@@ -547,7 +547,7 @@ fn judge_answers(
 fn read_names<'a>(history: &'a History) -> Result<BTreeMap<&'a Value, Name<'a>>, String> {
     let mut names: BTreeMap<&Value, Name> = BTreeMap::new();
     let final_from = final_from(history);
-    for (invoke, completion) in history.client_pairs() {
+    for (invoke, completion) in crate::budget::client_pairs(history) {
         let outcome = completion.map_or(OpType::Info, |c| c.op_type);
         let is_register = match invoke.f.as_str() {
             "register" => true,

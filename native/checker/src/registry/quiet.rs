@@ -30,7 +30,7 @@ impl Cluster {
             window.0 = window.0.saturating_sub(grace_ns);
             window.1 = window.1.saturating_add(grace_ns);
         }
-        let times = history.ops().iter().map(|op| op.time_ns);
+        let times = crate::budget::ops(history).map(|op| op.time_ns);
         let (first, last) = (times.clone().min().unwrap_or(0), times.max().unwrap_or(0));
         // Without times, nothing can be said about what was whole when.
         let timeless = first < 0 && !disturbed.is_empty();
@@ -77,7 +77,10 @@ fn is_teardown(op: &Op) -> bool {
 
 /// Nodes that reported something or had operations; connections to others do not matter.
 fn members(history: &History) -> BTreeSet<String> {
-    history.ops().iter().filter_map(|op| op.node).map(|node| node.as_str().to_owned()).collect()
+    crate::budget::ops(history)
+        .filter_map(|op| op.node)
+        .map(|node| node.as_str().to_owned())
+        .collect()
 }
 
 fn observation(

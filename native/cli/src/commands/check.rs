@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fuzz_dist_checker::{self as checker, Budget};
-use fuzz_dist_core::interop::Format;
+use fuzz_dist_core::interop::{Format, Loaded};
 use fuzz_dist_core::spec::{CheckerSpec, Options};
 use fuzz_dist_core::{CheckResult, History};
 use fuzz_dist_report::Drawing;
 
 use crate::args::CheckArgs;
-use crate::commands::runs;
+use crate::commands::runs::{self, Read};
 use crate::output::{self, CliError};
 use crate::terminal;
 
@@ -52,15 +52,26 @@ pub fn run(args: &CheckArgs, no_color: bool) -> Result<u8, CliError> {
     if let Some(folder) = &args.svg {
         std::fs::create_dir_all(folder).map_err(|error| cannot_draw(folder, &error))?;
     }
-    let started = Instant::now();
-    let loaded = runs::history_as(path, format)?;
-    let read_ms = started.elapsed().as_secs_f64() * 1e3;
     let budget = Budget {
         time: args.time_limit.map(Duration::from_secs_f64),
-        memory_bytes: args.memory_limit.map(|mib| mib << 20),
+        memory_bytes: args.memory_limit.map(|mib| mib.saturating_mul(1 << 20)),
         ..Budget::default()
     };
-    let composed = checker::check_all(&loaded.history, &specs, &budget);
+    let started = Instant::now();
+    let read = runs::history_within(path, format, budget.memory_bytes)?;
+    let read_ms = started.elapsed().as_secs_f64() * 1e3;
+    let (loaded, composed) = match read {
+        Read::Whole(loaded) => {
+            let composed = checker::check_all(&loaded.history, &specs, &budget);
+            (loaded, composed)
+        }
+        // Not at fault: with more memory it could be checked.
+        Read::TooLarge(why) => {
+            let format = format.unwrap_or(Format::Edn);
+            let loaded = Loaded { history: History::default(), format, notices: Vec::new() };
+            (loaded, checker::none_checked(&specs, &format!("not checked: {why}")))
+        }
+    };
     // Composed for its handling of panics; of one checker, the part says all.
     let result = match composed.parts.len() {
         1 => composed.parts.into_iter().next().unwrap_or_default(),

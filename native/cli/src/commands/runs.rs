@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use fuzz_dist_core::file;
-use fuzz_dist_core::interop::{self, Format, Loaded};
+use fuzz_dist_core::interop::{self, Format, LoadError, Loaded};
 use fuzz_dist_core::store::{LATEST, RunDir, find_run, list_runs};
 
 use crate::args::RunReference;
@@ -52,16 +52,39 @@ pub fn find_replayable(reference: &RunReference) -> Result<RunDir, CliError> {
 
 /// A history in a file or on standard input (`-`), its format recognised; notices go to people.
 pub fn history(path: &Path) -> Result<Loaded, CliError> {
-    history_as(path, None)
+    told(interop::load(path, None))
 }
 
-/// The same of a format that was named.
-pub fn history_as(path: &Path, format: Option<Format>) -> Result<Loaded, CliError> {
-    let loaded = interop::load(path, format).map_err(CliError::input)?;
+fn told(loaded: Result<Loaded, LoadError>) -> Result<Loaded, CliError> {
+    let loaded = loaded.map_err(CliError::input)?;
     for notice in &loaded.notices {
         output::tell(&format!("note: {notice}"));
     }
     Ok(loaded)
+}
+
+/// A history that was read with a limit of memory.
+#[derive(Debug)]
+pub enum Read {
+    /// All of it.
+    Whole(Loaded),
+    /// It needs more memory than it may; the sentence says so.
+    TooLarge(String),
+}
+
+/// The history of a format, if it is named, in at most so many bytes of memory.
+pub fn history_within(
+    path: &Path,
+    format: Option<Format>,
+    memory_bytes: Option<u64>,
+) -> Result<Read, CliError> {
+    if let Some(bytes) = memory_bytes {
+        fuzz_dist_memory::set_limit(bytes);
+    }
+    match interop::load(path, format) {
+        Err(error) if error.is_over_memory() => Ok(Read::TooLarge(error.to_string())),
+        loaded => told(loaded).map(Read::Whole),
+    }
 }
 
 /// The history file that `source` means: a file, `-`, or a run.

@@ -204,6 +204,9 @@ impl Reader {
     ) -> Result<Option<(String, bool)>, HistoryFileError> {
         self.ask_length()?;
         loop {
+            if let Err(exceeded) = fuzz_dist_memory::check_limit() {
+                return Err(read_error(&self.path, exceeded.into()));
+            }
             match self.next_frame()? {
                 Next::End => return Ok(None),
                 Next::Damaged { reason, may_grow } => return Ok(Some((reason, may_grow))),

@@ -82,6 +82,19 @@ pub(super) fn place(bytes: &[u8], offset: usize) -> Place {
     Place { line, column }
 }
 
+impl LoadError {
+    /// Whether nothing is wrong with the history, but it needs more memory than the program may use.
+    pub fn is_over_memory(&self) -> bool {
+        let source = match self {
+            LoadError::Io { source, .. }
+            | LoadError::Unpack { source, .. }
+            | LoadError::HistoryFile(HistoryFileError::Io { source, .. }) => source,
+            _ => return false,
+        };
+        source.kind() == std::io::ErrorKind::OutOfMemory
+    }
+}
+
 /// Why a map is not an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {

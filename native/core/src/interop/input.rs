@@ -55,8 +55,8 @@ impl<'a> Input<'a> {
     /// Looks at the first bytes. Nothing is sought back to, since it may be a pipe, and no more is read, since
     /// it may be a device without end.
     pub fn open(name: String, read: impl Read + Send + 'a) -> Result<Input<'a>, LoadError> {
-        let mut input =
-            Input { name, beginning: Vec::new(), rest: Box::new(read), is_packed: false };
+        let rest = Box::new(Limited(read));
+        let mut input = Input { name, beginning: Vec::new(), rest, is_packed: false };
         input.look(LOOK_BYTES)?;
         if let Some(packing) = Packing::of(&input.beginning) {
             input.unpack(packing)?;
@@ -120,6 +120,16 @@ impl<'a> Input<'a> {
             return Err(LoadError::TooLarge { path: name, bytes_max: TEXT_BYTES_MAX });
         }
         Ok(bytes)
+    }
+}
+
+/// Reads as long as the program keeps to its limit of memory.
+struct Limited<R>(R);
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        fuzz_dist_memory::check_limit()?;
+        self.0.read(buffer)
     }
 }
 

@@ -30,7 +30,7 @@ pub fn find(history: &History, reads: impl Fn(&Op) -> bool) -> Finals {
     let mut nodes: BTreeMap<String, bool> = BTreeMap::new();
     // Ends of writes: of those that succeeded, and of any.
     let (mut ok_end, mut any_end) = (0, 0);
-    for (invoke, done) in history.client_pairs() {
+    for (invoke, done) in crate::budget::client_pairs(history) {
         let node = done.and_then(|done| done.node).or(invoke.node);
         let node = node.map(|node| node.as_str().to_owned());
         nodes.extend(node.clone().map(|node| (node, false)));

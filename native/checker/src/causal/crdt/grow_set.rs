@@ -85,8 +85,7 @@ pub fn check(history: &History, meter: &Meter) -> Answer {
         last.insert(op.process.client().unwrap_or_default(), op.index as u32);
     }
     let goes_on = |op: &Op| last[&op.process.client().unwrap_or_default()] > op.index as u32;
-    let alone = history
-        .client_pairs()
+    let alone = crate::budget::client_pairs(history)
         .filter(|(invoke, done)| is_info(*done) && invoke.f == "add" && goes_on(invoke))
         .count();
     let mut walk = Walk {
@@ -103,7 +102,7 @@ pub fn check(history: &History, meter: &Meter) -> Answer {
         reads: 0,
         findings: Findings::default(),
     };
-    for (position, op) in history.ops().iter().enumerate() {
+    for (position, op) in crate::budget::ops(history).enumerate() {
         if position % OPS_PER_LOOK == 0 {
             meter.check_time()?;
             meter.check_memory(walk.pasts.len() as u64 * 4)?;

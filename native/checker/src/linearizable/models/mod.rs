@@ -4,6 +4,7 @@
 //! ([`Model::step`]); states are plain values. A model of one's own is as much as that: see the
 //! example at [`Model`], and [`super::Linearizable::of_model`].
 
+mod counter;
 mod multi_register;
 mod mutex;
 mod queues;
@@ -126,6 +127,15 @@ pub trait Model: Send + Sync {
     fn kind(&self, _action: &Action) -> Kind {
         Kind::Update
     }
+    /// Whether a state, once there, stays part of all that follow it until an overwrite, whichever of
+    /// these actions take effect. [`Model::can_grow_into`] is asked only then.
+    fn only_grows(&self, _actions: &[Action]) -> bool {
+        false
+    }
+    /// Whether the state can be part of one that allows that observer.
+    fn can_grow_into(&self, _state: &Value, _observer: &Action) -> bool {
+        true
+    }
     /// Whether it can be left out of a counter-example whatever else is in it.
     fn only_observes(&self, action: &Action) -> bool {
         self.kind(action) == Kind::Observer
@@ -157,6 +167,19 @@ pub trait Model: Send + Sync {
     fn snapshot<'a>(&self, _action: &'a Action) -> Option<Snapshot<'a>> {
         None
     }
+    /// What must have been there for the action to take place: the state at the start has it, or an action
+    /// that [`Model::provides`] it was invoked before. None of it is used up.
+    fn requires(&self, _action: &Action) -> Vec<Value> {
+        Vec::new()
+    }
+    /// What the action brings in, of that which others require; all that can, not only what must.
+    fn provides(&self, _action: &Action) -> Vec<Value> {
+        Vec::new()
+    }
+    /// What of that is there at the start.
+    fn provided_at_start(&self) -> Vec<Value> {
+        Vec::new()
+    }
     /// An action in words.
     fn describe(&self, action: &Action) -> String {
         match &action.value {
@@ -179,7 +202,7 @@ pub trait Model: Send + Sync {
 }
 
 /// The names of the models here.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 10] = [
     "multi-register",
     "mutex",
     "fifo-queue",
@@ -189,6 +212,7 @@ pub const NAMES: [&str; 9] = [
     "set",
     "map",
     "versioned-register",
+    "counter",
 ];
 
 /// The model of that name; `None` if there is none. `initial` is what it holds at the start, an error
@@ -207,6 +231,7 @@ pub fn model(
         "priority-queue" => queues::PriorityQueue::new(initial, greatest_first).map(boxed),
         "multi-register" => multi_register::MultiRegister::new(initial).map(boxed),
         "map" => string_map::StringMap::new(initial).map(boxed),
+        "counter" => counter::Counter::new(initial).map(boxed),
         "versioned-register" => versioned_register::VersionedRegister::new(initial).map(boxed),
         _ => return None,
     })

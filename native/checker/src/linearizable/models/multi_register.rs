@@ -112,6 +112,42 @@ impl Model for MultiRegister {
         if writes || self.initial.is_none() { Kind::Update } else { Kind::Observer }
     }
 
+    /// Of each register that is read before the action itself writes it, the value. Nothing if what the
+    /// registers held at the start is not known.
+    fn requires(&self, action: &Action) -> Vec<Value> {
+        let mut written: Vec<&Value> = Vec::new();
+        let mut required = Vec::new();
+        for micro_op in action.value.items().unwrap_or_default() {
+            let Some([_, key, value]) = micro_op.items() else { continue };
+            if is_write(micro_op) {
+                written.push(key);
+            } else if self.initial.is_some() && !written.contains(&key) {
+                required.push(Value::tuple(vec![key.clone(), value.clone()]));
+            }
+        }
+        required
+    }
+
+    fn provides(&self, action: &Action) -> Vec<Value> {
+        let micro_ops = action.value.items().unwrap_or_default();
+        let held = |micro_op: &Value| match micro_op.items() {
+            Some([_, key, value]) if is_write(micro_op) => {
+                Some(Value::tuple(vec![key.clone(), value.clone()]))
+            }
+            _ => None,
+        };
+        micro_ops.iter().filter_map(held).collect()
+    }
+
+    fn provided_at_start(&self) -> Vec<Value> {
+        match &self.initial {
+            Some(Value::Map(pairs)) => {
+                pairs.iter().map(|(k, v)| Value::tuple(vec![k.clone(), v.clone()])).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     fn only_observes(&self, action: &Action) -> bool {
         !action.value.items().unwrap_or_default().iter().any(is_write)
     }

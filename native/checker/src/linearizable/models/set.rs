@@ -108,6 +108,42 @@ impl Model for SetModel {
         }
     }
 
+    fn requires(&self, action: &Action) -> Vec<Value> {
+        match action.f {
+            "contains" | "remove present" => vec![action.value.clone()],
+            "read" => action.value.items().unwrap_or_default().to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn provides(&self, action: &Action) -> Vec<Value> {
+        match action.f {
+            "add" | "add new" => vec![action.value.clone()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn provided_at_start(&self) -> Vec<Value> {
+        self.initial.items().unwrap_or_default().to_vec()
+    }
+
+    fn only_grows(&self, actions: &[Action]) -> bool {
+        !actions.iter().any(|action| matches!(action.f, "remove" | "remove present"))
+    }
+
+    fn can_grow_into(&self, state: &Value, observer: &Action) -> bool {
+        let items = state.items().unwrap_or_default();
+        match observer.f {
+            "lacks" => items.binary_search(&observer.value).is_err(),
+            "read" => {
+                let seen = observer.value.items().unwrap_or_default();
+                let mut rest = seen.iter();
+                items.len() <= seen.len() && items.iter().all(|item| rest.any(|s| s == item))
+            }
+            _ => true,
+        }
+    }
+
     fn snapshot<'a>(&self, action: &'a Action) -> Option<Snapshot<'a>> {
         let starts_empty = self.initial.items().is_some_and(<[Value]>::is_empty);
         match action.f {

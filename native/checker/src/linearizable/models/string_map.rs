@@ -75,6 +75,17 @@ impl Model for StringMap {
         }
     }
 
+    fn only_grows(&self, _: &[Action]) -> bool {
+        true
+    }
+
+    fn can_grow_into(&self, state: &Value, observer: &Action) -> bool {
+        match (state, &observer.value) {
+            (Value::Str(text), Value::Str(seen)) => seen.starts_with(text.as_str()),
+            (state, seen) => state == seen,
+        }
+    }
+
     fn key<'a>(&self, op: &'a Op) -> Option<&'a Value> {
         op.extra("key").or_else(|| op.value.key_and_value().map(|(key, _)| key))
     }

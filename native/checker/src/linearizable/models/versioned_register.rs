@@ -91,6 +91,28 @@ impl Model for VersionedRegister {
         }
     }
 
+    fn requires(&self, action: &Action) -> Vec<Value> {
+        let Some((_, value)) = action.value.key_and_value() else { return Vec::new() };
+        match (action.f, value.key_and_value()) {
+            ("read", _) => vec![value.clone()],
+            ("cas", Some((old, _))) => vec![old.clone()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn provides(&self, action: &Action) -> Vec<Value> {
+        let Some((_, value)) = action.value.key_and_value() else { return Vec::new() };
+        match (action.f, value.key_and_value()) {
+            ("write", _) => vec![value.clone()],
+            ("cas", Some((_, new))) => vec![new.clone()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn provided_at_start(&self) -> Vec<Value> {
+        self.initial.key_and_value().map(|(_, held)| held.clone()).into_iter().collect()
+    }
+
     fn kind(&self, action: &Action) -> Kind {
         if action.f == "read" { Kind::Observer } else { Kind::Update }
     }

@@ -1,6 +1,9 @@
 //! Decides whether one object's calls can be put in an order that respects real time.
 //!
-//! **Method.** Lowe's just-in-time linearization ("Testing for linearizability", 2017), in the line of
+//! There are two strategies, which [`portfolio`] lets run side by side: [`depth`]-first, and breadth-first,
+//! which is this module with [`walk`].
+//!
+//! **Method.** Breadth-first is Lowe's just-in-time linearization ("Testing for linearizability", 2017), in the line of
 //! Wing and Gong (1993): walk through invocations and returns in order, and keep every configuration
 //! that is still possible. A call takes effect only when some call that returns demands it, so at a
 //! return, configurations in which that call has not taken effect are continued by sequences of open
@@ -15,6 +18,7 @@
 //!   open overwrite when another overwrite takes effect. Such a call *needs* nothing any more but stays
 //!   *available*, which stands for both choices at once.
 //! - A configuration that another one covers is dropped (see [`super::frontier`]).
+//! - One whose state cannot lead to what must be seen next is dropped (see [`demands`]).
 //! - Calls that may have happened (`info`) never return: available for ever, never needed. Many of them
 //!   are the hard case, see [`forever`].
 //!
@@ -26,7 +30,11 @@
 //! **Limits.** The problem is NP-complete: within its budget the search decides, past it it says how far
 //! it got. The cost is that of the number of open calls and of how many states they can lead to.
 
+mod demands;
+pub mod depth;
 pub mod forever;
+mod line;
+pub mod portfolio;
 mod walk;
 
 use crate::budget::{Exhausted, Meter};
@@ -91,6 +99,8 @@ impl SearchStats {
 pub struct Stuck {
     /// Index of the call that cannot take effect.
     pub call: usize,
+    /// The observer that nothing left could lead to, if that is why.
+    pub unmet: Option<usize>,
     /// The last possible configurations, at most [`EVIDENCE_CONFIGS_MAX`].
     pub configs: Vec<LastConfig>,
     /// How many there were.
@@ -99,6 +109,13 @@ pub struct Stuck {
     pub cut: Option<Cut>,
     /// Work done.
     pub stats: SearchStats,
+}
+
+impl Stuck {
+    /// The call to name: what was seen tells more than what had to happen before.
+    pub fn blamed(&self) -> usize {
+        self.unmet.unwrap_or(self.call)
+    }
 }
 
 /// A moment at which everything was certainly as at the start: the object in its initial state, and no
@@ -142,7 +159,20 @@ pub struct LastConfig {
     pub needed: Vec<usize>,
 }
 
-/// Decides. `calls` are in order of invocation.
+/// Decides as it was asked for; `None` if that was to be quick and was not. `make` makes the machine.
+pub(crate) fn search_how<M: Machine>(
+    make: &(impl Fn() -> M + Sync),
+    calls: &[Call],
+    how: super::How,
+    meter: &Meter,
+) -> Option<Outcome> {
+    match how.quick {
+        true => portfolio::quickly(make, calls, meter),
+        false => Some(portfolio::decide(make, calls, meter, how.strategy)),
+    }
+}
+
+/// Decides breadth-first. `calls` are in order of invocation.
 pub fn search<M: Machine>(machine: &mut M, calls: &[Call], meter: &Meter) -> Outcome {
     search_from(machine, calls, meter, walk::BEAM_FIRST)
 }

@@ -3,6 +3,7 @@
 use crate::budget::{Exhausted, Meter};
 use crate::linearizable::frontier::{Config, Frontier, clear, clear_all, has, set};
 use crate::linearizable::model::{IMPOSSIBLE, Kind, Machine};
+use crate::linearizable::search::demands::Demands;
 use crate::linearizable::search::forever::{self, Attempt, Event, Forever, Moment};
 use crate::linearizable::search::{
     Call, Cut, EVIDENCE_CONFIGS_MAX, GaveUp, LastConfig, NEVER, OPEN_MAX, Outcome, SearchStats,
@@ -99,8 +100,9 @@ struct Walk<const W: usize> {
     free_slots: Vec<u32>,
     /// Call of each slot.
     slot_call: Vec<u32>,
-    /// How many calls have returned.
+    /// How many calls have returned, and been invoked.
     returned: usize,
+    invoked: usize,
 }
 
 struct Search<'a, M: Machine, const W: usize> {
@@ -121,8 +123,11 @@ struct Search<'a, M: Machine, const W: usize> {
     stats: SearchStats,
     steps_at_look: u64,
     cut: Option<Cut>,
-    /// How many calls have been invoked.
-    invoked: usize,
+    demands: Option<Demands>,
+    /// All observers of `demands` before this place have returned.
+    demands_from: usize,
+    /// The observer for which a configuration was dropped since the last return.
+    unmet: Option<usize>,
 }
 
 /// Where to go back to when a narrowed search finds nothing.
@@ -149,6 +154,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         let mut frontier = Frontier::default();
         frontier.add(Config { state: machine.initial(), need: [0; W], avail: [0; W] });
         let slots = open_max as u32;
+        let demands = machine.has_demands().then(|| Demands::new(machine, calls));
         let class_count = calls.iter().map(|call| call.class as usize + 1).max().unwrap_or(0);
         Search {
             machine,
@@ -163,6 +169,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
                 free_slots: (0..slots).rev().collect(),
                 slot_call: vec![0; open_max],
                 returned: 0,
+                invoked: 0,
             },
             call_slot: vec![0; calls.len()],
             class_group: vec![NO_GROUP; class_count],
@@ -174,7 +181,9 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             stats: SearchStats { open_max, ..SearchStats::default() },
             steps_at_look: 0,
             cut: None,
-            invoked: 0,
+            demands,
+            demands_from: 0,
+            unmet: None,
         }
     }
 
@@ -275,6 +284,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             self.class_group[group.class as usize] = NO_GROUP;
         }
         self.walk = walk;
+        self.demands_from = 0;
         for (i, group) in self.walk.groups.iter().enumerate() {
             self.class_group[group.class as usize] = i as u32;
             for &(_, slot) in &group.members {
@@ -286,7 +296,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
     /// A call opens.
     fn invoke(&mut self, index: usize) {
         let call = self.calls[index];
-        self.invoked = index + 1;
+        self.walk.invoked = index + 1;
         let kind = self.machine.kind(call.class);
         // There is a slot for each of the most calls that are ever open.
         let Some(slot) = self.walk.free_slots.pop() else { return };
@@ -329,6 +339,13 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         let slot = self.call_slot[index];
         self.next.clear();
         self.explored.clear();
+        self.unmet = None;
+        if let Some(demands) = &self.demands {
+            let now = self.calls[index].ret;
+            let returned = |call: &u32| self.calls[*call as usize].ret < now;
+            let left = &demands.observers()[self.demands_from..];
+            self.demands_from += left.iter().take_while(|call| returned(call)).count();
+        }
         for config in self.walk.frontier.iter() {
             let needed = has(&config.need, slot);
             let available = has(&config.avail, slot);
@@ -421,6 +438,9 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             clear_all(&mut after.need, &self.walk.overwrites);
         }
         self.arrive(&mut after);
+        if self.demands.is_some() && self.is_unmet(&after) {
+            return;
+        }
         if acting == slot {
             self.next.add(after);
             return;
@@ -434,6 +454,28 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         if goal_left && self.is_useful(config, &after) {
             self.explored.add(after);
         }
+    }
+
+    /// Whether the configuration cannot lead to what must be seen next.
+    fn is_unmet(&mut self, config: &Config<W>) -> bool {
+        let Some(demands) = &mut self.demands else { return false };
+        let Walk { invoked, .. } = self.walk;
+        let (calls, call_slot) = (self.calls, &self.call_slot);
+        let must =
+            |call: u32| call as usize >= invoked || has(&config.need, call_slot[call as usize]);
+        let Some(place) =
+            (self.demands_from..demands.observers().len()).find(|i| must(demands.observers()[*i]))
+        else {
+            return false;
+        };
+        let is_left =
+            |call: u32| call as usize >= invoked || has(&config.avail, call_slot[call as usize]);
+        let observer = demands.observers()[place] as usize;
+        let unmet = demands.is_unmet(self.machine, calls, config.state, place, is_left);
+        if unmet {
+            self.unmet = Some(observer);
+        }
+        unmet
     }
 
     /// Lets act what the state allows without changing it.
@@ -517,7 +559,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
         }
         if start == only {
             open.sort_unstable();
-            self.cut = Some(Cut { open, next: self.invoked });
+            self.cut = Some(Cut { open, next: self.walk.invoked });
         }
     }
 
@@ -552,6 +594,7 @@ impl<'a, M: Machine, const W: usize> Search<'a, M, W> {
             .collect();
         Ended::Decided(Outcome::Stuck(Box::new(Stuck {
             call,
+            unmet: self.unmet,
             configs,
             config_count: self.walk.frontier.len(),
             cut: self.cut,
