@@ -10,6 +10,7 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, Edge, History, Op, OpType, Verdict};
 
 use crate::budget::Meter;
+use crate::needs::need;
 use crate::numbering::Numbering;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo, or_not_checked};
@@ -20,6 +21,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     about: "Whether at most one insert of each key succeeded (insert [k [a nil]] and insert [k [nil b]], \
             each conditional on both tables being empty for k). Two successes are anomaly G2: each \
             transaction missed the other's insert by its predicate.",
+    needs: &[need("succeeded-count", "no :insert succeeded")],
     options: &[],
 };
 
@@ -80,8 +82,12 @@ fn check_inserts(history: &History) -> Result<CheckResult, String> {
             (Verdict::Valid, text)
         }
     };
-    let counts =
-        [("key-count", succeeded.len()), ("legal-count", once), ("illegal-count", illegal.len())];
+    let counts = [
+        ("key-count", succeeded.len()),
+        ("legal-count", once),
+        ("illegal-count", illegal.len()),
+        ("succeeded-count", succeeded.iter().map(Vec::len).sum()),
+    ];
     result.counts = counts.into_iter().map(|(name, n)| (name.into(), n as u64)).collect();
     Ok(result)
 }

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo};
 
@@ -19,6 +20,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     name: "availability",
     about: "Whether the fraction of operations that succeeded is at least what was asked for; reported, \
             and always valid, if nothing was.",
+    needs: &[need("count", "no operation was invoked")],
     options: &[
         OptionInfo {
             name: "availability",
@@ -61,6 +63,10 @@ pub fn build(options: &Options) -> Result<Availability, OptionError> {
 impl Checker for Availability {
     fn name(&self) -> &'static str {
         INFO.name
+    }
+
+    fn only_reports(&self) -> bool {
+        self.least.is_none()
     }
 
     fn decide(&self, history: &History, _: &Meter) -> CheckResult {

@@ -1,7 +1,8 @@
 //! `bank`: money moves between accounts and is neither made nor lost.
 //!
 //! As Jepsen's. `transfer` moves an amount; `read` returns a map of all accounts to balances at one
-//! moment. Each read that succeeded must have exactly the known accounts (`unexpected-key` otherwise), no
+//! moment. Each read that succeeded must have exactly the known accounts (`unexpected-key` and
+//! `missing-account` otherwise; Jepsen only knows the first), no
 //! nil balance (`nil-balance`), the right total (`wrong-total`) and, unless allowed, no negative balance
 //! (`negative-value`); of one read the first of these is told. Total and accounts are options, and those of
 //! the first read when not given, as in elle-cli.
@@ -15,6 +16,7 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
 use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, json_value, or_not_checked};
 
@@ -23,6 +25,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     name: "bank",
     about: "Whether every read of all accounts shows the same total, no unknown account, no nil and no \
             negative balance, while transfers move money between them (snapshot isolation).",
+    needs: &[need("read-count", "no :read of the accounts succeeded")],
     options: &[
         OptionInfo {
             name: "total-amount",
@@ -32,7 +35,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
         OptionInfo {
             name: "accounts",
             default: "those of the first read",
-            about: "a list of the accounts; a read with another one is an anomaly",
+            about: "a list of the accounts; a read with another one, or without one, is an anomaly",
         },
         OptionInfo {
             name: "negative-balances",
@@ -155,6 +158,10 @@ impl Bank {
         }
         if let Some((key, _)) = pairs.iter().find(|(_, balance)| balance.is_nil()) {
             return Ok(Some(("nil-balance", format!("account {key} has no balance"))));
+        }
+        let missing = accounts.iter().find(|key| !pairs.iter().any(|(known, _)| known == *key));
+        if let Some(key) = missing {
+            return Ok(Some(("missing-account", format!("account {key} is missing"))));
         }
         let mut sum = Sum::default();
         let mut negative = None;

@@ -19,6 +19,7 @@ use serde_json::json;
 use crate::budget::Meter;
 use crate::elements::{NONE, read_elements, some};
 use crate::independent::INDEPENDENT;
+use crate::needs::need;
 use crate::numbering::Numbering;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo, or_not_checked};
@@ -29,6 +30,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     about: "Whether any read of all values (write v, each once; read, a collection) holds a value and \
             misses one whose write had succeeded before that value's write was invoked: T2 visible \
             without T1, which strict serializability forbids.",
+    needs: &[need("writes-ok", "no :write succeeded"), need("reads", "no :read succeeded")],
     options: &[INDEPENDENT],
 };
 
@@ -37,6 +39,7 @@ pub const COMMENTS: CheckerInfo = CheckerInfo {
     name: "comments",
     about: "The same as causal-reverse, under its name in elle-cli and the CockroachDB tests: a comment \
             is read, and one that was certainly posted before it is missing.",
+    needs: &[need("writes-ok", "no :write succeeded"), need("reads", "no :read succeeded")],
     options: &[INDEPENDENT],
 };
 
@@ -186,6 +189,7 @@ fn check_reads(name: &str, history: &History, meter: &Meter) -> Result<CheckResu
     let mut result = CheckResult::new(name, verdict, reason);
     let counts = [
         ("writes", writes.written.iter().filter(|w| w.invoke != NONE).count() as u64),
+        ("writes-ok", writes.succeeded.len() as u64),
         ("reads", reads),
         ("errors", wrong),
     ];

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fuzz_dist_core::spec::CheckerSpec;
 use fuzz_dist_core::sync::lock;
-use fuzz_dist_core::{CheckResult, History, Verdict};
+use fuzz_dist_core::{CheckResult, History, Verdict, text};
 
 use crate::Checker;
 use crate::budget::Budget;
+use crate::needs::{Need, judged};
 
 /// Name of the composed result.
 const NAME: &str = "all";
@@ -23,7 +24,7 @@ pub fn check_all(history: &History, specs: &[CheckerSpec], budget: &Budget) -> C
     let jobs: Vec<Job> = specs
         .iter()
         .map(|spec| match crate::build(spec) {
-            Ok(checker) => Job::Check(checker),
+            Ok(checker) => Job::Check(checker, crate::info(&spec.name).map_or(&[], |i| i.needs)),
             Err(error) => Job::Done(Box::new(CheckResult::new(
                 &spec.name,
                 Verdict::Unknown,
@@ -40,9 +41,9 @@ pub fn none_checked(specs: &[CheckerSpec], reason: &str) -> CheckResult {
     combine(NAME, specs.iter().map(unknown).collect())
 }
 
-/// Something to check, or a result that stands already.
+/// Something to check, with what a pass of it needs, or a result that stands already.
 enum Job {
-    Check(Box<dyn Checker>),
+    Check(Box<dyn Checker>, &'static [Need]),
     Done(Box<CheckResult>),
 }
 
@@ -58,7 +59,9 @@ fn run(history: &History, jobs: Vec<Job>, budget: &Budget) -> CheckResult {
                     let i = next.fetch_add(1, Ordering::Relaxed);
                     let Some(job) = jobs.get(i) else { break };
                     let result = match job {
-                        Job::Check(checker) => guarded(checker.as_ref(), history, budget),
+                        Job::Check(checker, needs) => {
+                            judged(guarded(checker.as_ref(), history, budget), needs, history)
+                        }
                         Job::Done(result) => result.as_ref().clone(),
                     };
                     *lock(&results[i]) = Some(result);
@@ -72,7 +75,37 @@ fn run(history: &History, jobs: Vec<Job>, budget: &Budget) -> CheckResult {
         .collect();
     let mut all = combine(NAME, parts);
     all.elapsed_ms = started.elapsed_ms();
+    let decides = |job: &Job| matches!(job, Job::Check(checker, _) if !checker.only_reports());
+    if all.verdict == Verdict::Valid && !jobs.iter().any(decides) {
+        let names: Vec<&str> = all.parts.iter().map(|part| part.checker.as_str()).collect();
+        all.verdict = Verdict::Unknown;
+        all.reason = format!(
+            "nothing was decided: {} only reports; add a checker that decides, such as linearizable or \
+             set-full",
+            names.join(", ")
+        );
+    }
+    in_one_line(&mut all);
     all
+}
+
+/// Reasons quote values of systems under test: each is one line, bounded and harmless.
+fn in_one_line(result: &mut CheckResult) {
+    result.reason = text::reason(&result.reason);
+    result.parts.iter_mut().for_each(in_one_line);
+}
+
+/// The result of one checker where there was one: its part, with the verdict of the whole.
+pub fn sole(mut all: CheckResult) -> CheckResult {
+    if all.parts.len() != 1 {
+        return all;
+    }
+    let part = all.parts.remove(0);
+    if part.verdict == all.verdict {
+        return part;
+    }
+    let reason = format!("{}; {}", all.reason, part.reason);
+    CheckResult { verdict: all.verdict, reason, ..part }
 }
 
 /// Runs one checker; a panic becomes `unknown`.
@@ -99,7 +132,7 @@ pub(crate) fn combine(name: &str, parts: Vec<CheckResult>) -> CheckResult {
         .filter(|part| part.verdict == verdict)
         .map(|part| match verdict {
             Verdict::Valid => part.checker.clone(),
-            _ => format!("{}: {}", part.checker, part.reason),
+            _ => format!("{}: {}", part.checker, text::reason(&part.reason)),
         })
         .collect();
     let reason = match verdict {
@@ -140,7 +173,7 @@ mod tests {
     }
 
     fn check(checkers: Vec<Box<dyn Checker>>) -> CheckResult {
-        let jobs = checkers.into_iter().map(Job::Check).collect();
+        let jobs = checkers.into_iter().map(|checker| Job::Check(checker, &[])).collect();
         run(&History::default(), jobs, &Budget::UNLIMITED)
     }
 

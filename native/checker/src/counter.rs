@@ -14,6 +14,7 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
 use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
+use crate::needs::need;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo, told};
 
@@ -22,6 +23,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     name: "counter",
     about: "Whether every read of a counter that only grows (add v, read) lies between the sum of the \
             additions that succeeded before it and the sum of those invoked before it completed.",
+    needs: &[need("additions", "there is no :add that may have happened"), need("reads", "no :read succeeded")],
     options: &[INDEPENDENT],
 };
 
@@ -60,6 +62,8 @@ fn check_one(history: &History) -> CheckResult {
 /// What reads showed.
 #[derive(Default)]
 struct Found {
+    /// Additions that may have happened.
+    additions: u64,
     reads: u64,
     /// Reads out of bounds.
     errors: Vec<Anomaly>,
@@ -82,6 +86,7 @@ fn walk(history: &History) -> Result<Found, String> {
         match (op.f.as_str(), op.op_type) {
             // A failed addition never counts.
             ("add", OpType::Invoke) if partner.is_none_or(|done| done.op_type != OpType::Fail) => {
+                found.additions += 1;
                 upper.add(&amount(op, partner)?);
             }
             ("add", OpType::Ok) => lower.add(&amount(partner.unwrap_or(op), Some(op))?),
@@ -144,7 +149,7 @@ impl Found {
 }
 
 fn verdict(found: Found) -> CheckResult {
-    let Found { reads, errors, rounded, rounded_count } = found;
+    let Found { additions, reads, errors, rounded, rounded_count } = found;
     let (verdict, reason) = match (errors.first(), rounded) {
         (Some(first), _) => {
             let text = format!("{} of {reads} reads are impossible: {}", errors.len(), first.text);
@@ -154,6 +159,7 @@ fn verdict(found: Found) -> CheckResult {
         (None, None) => (Verdict::Valid, format!("all {reads} reads are within their bounds")),
     };
     let mut result = CheckResult::new(INFO.name, verdict, reason);
+    result.counts.insert("additions".into(), additions);
     result.counts.insert("reads".into(), reads);
     result.counts.insert("errors".into(), errors.len() as u64);
     if rounded_count > 0 {

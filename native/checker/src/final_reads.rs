@@ -22,6 +22,7 @@ use crate::budget::Meter;
 use crate::elements::{NONE, about, read_elements, some};
 use crate::finals::{final_from, is_final};
 use crate::independent::INDEPENDENT;
+use crate::needs::need;
 use crate::numbering::Numbering;
 use crate::options::{OptionError, OptionReader};
 use crate::set::FAILED_ADDS;
@@ -33,6 +34,10 @@ pub const INFO: CheckerInfo = CheckerInfo {
     about: "Whether the final reads of a grow-only set (add v; read with :final? true, or final-read) \
             hold every element whose add succeeded, nothing that nobody added or whose adds all \
             failed, and are equal on all nodes. Unknown if a node that took part has no final read.",
+    needs: &[
+        need("acknowledged-count", "no :add succeeded"),
+        need("final-reads", "no final :read succeeded"),
+    ],
     options: &[FAILED_ADDS, INDEPENDENT],
 };
 

@@ -39,6 +39,10 @@ impl Checker for EachKey {
         self.0.name()
     }
 
+    fn only_reports(&self) -> bool {
+        self.0.only_reports()
+    }
+
     fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
         check_keys(self.name(), history, meter, &|part| self.0.check(part, &meter.rest()))
     }

@@ -6,6 +6,7 @@
 //! `unknown`.
 
 pub mod adya;
+pub mod agreement;
 pub mod availability;
 pub mod bank;
 mod budget;
@@ -16,19 +17,25 @@ pub mod counter;
 pub mod delivery;
 mod elements;
 pub mod elle;
+mod exact;
+mod faults;
 pub mod final_reads;
 mod finals;
 mod independent;
 pub mod kafka;
+pub mod latency;
 pub mod linearizable;
 pub mod lock;
 pub mod log_file_pattern;
 pub mod long_fork;
 pub mod monotonic;
 mod naming;
+mod needs;
 mod numbering;
 mod one_object;
+mod only;
 mod options;
+pub mod or_set;
 pub mod pn_counter;
 pub mod queues;
 mod ranges;
@@ -43,7 +50,9 @@ pub mod unique_ids;
 mod vacuity;
 
 pub use budget::{Budget, Exhausted, Meter};
-pub use compose::{check_all, none_checked};
+pub use compose::{check_all, none_checked, sole};
+pub use needs::{Need, judged};
+use only::ONLY;
 use options::OptionReader;
 pub use options::{OptionError, OptionInfo, did_you_mean};
 pub use vacuity::vacuity;
@@ -55,6 +64,11 @@ use fuzz_dist_core::{CheckResult, History, Value, Verdict};
 pub trait Checker: Send + Sync {
     /// The name of the property.
     fn name(&self) -> &'static str;
+    /// Whether it is valid by definition as it is built, so that nothing is decided by it alone.
+    fn only_reports(&self) -> bool {
+        false
+    }
+
     /// Decides it for a history, within a budget that is being used. The result's time is filled in by
     /// [`Checker::check`].
     fn decide(&self, history: &History, meter: &Meter) -> CheckResult;
@@ -96,6 +110,8 @@ pub struct CheckerInfo {
     pub name: &'static str,
     /// What it decides, in a paragraph.
     pub about: &'static str,
+    /// What a pass stands on: these counts of the result are above zero.
+    pub needs: &'static [Need],
     /// Its options.
     pub options: &'static [OptionInfo],
 }
@@ -106,6 +122,7 @@ type Build = fn(&fuzz_dist_core::spec::Options) -> Result<Box<dyn Checker>, Opti
 const ALL: &[(CheckerInfo, Build)] = &[
     (linearizable::INFO, |options| Ok(Box::new(linearizable::build(options)?))),
     (set_full::INFO, |options| Ok(Box::new(set_full::build(options)?))),
+    (or_set::INFO, |options| Ok(Box::new(or_set::build(options)?))),
     (pn_counter::INFO, |options| Ok(Box::new(pn_counter::build(options)?))),
     (set::INFO, |options| Ok(Box::new(set::build(options)?))),
     (counter::INFO, |options| Ok(Box::new(counter::build(options)?))),
@@ -127,6 +144,8 @@ const ALL: &[(CheckerInfo, Build)] = &[
     (causal_reverse::COMMENTS, |options| Ok(Box::new(causal_reverse::build_comments(options)?))),
     (sequential::INFO, |options| Ok(Box::new(sequential::build(options)?))),
     (final_reads::INFO, |options| Ok(Box::new(final_reads::build(options)?))),
+    (agreement::INFO, |options| Ok(Box::new(agreement::build(options)?))),
+    (latency::INFO, |options| Ok(Box::new(latency::build(options)?))),
     (availability::INFO, |options| Ok(Box::new(availability::build(options)?))),
     (monotonic::INFO, |options| Ok(Box::new(monotonic::build(options)?))),
     (recovery::INFO, |options| Ok(Box::new(recovery::build(options)?))),
@@ -159,30 +178,55 @@ fn build_one(
     let plain = |name: &String| name.strip_suffix('?').unwrap_or(name).to_owned();
     let mut options: fuzz_dist_core::spec::Options =
         given.iter().map(|(name, value)| (plain(name), value.clone())).collect();
+    let only = OptionReader::new(info.name, &options, all_options(info))?.words(ONLY.name)?;
+    options.remove(ONLY.name);
     let own_way = [linearizable::INFO.name, lock::MUTEX.name].contains(&info.name);
-    if own_way || !info.options.contains(&independent::INDEPENDENT) {
+    let mut checker = if own_way || !info.options.contains(&independent::INDEPENDENT) {
         // The map knows the field by itself.
         let by_key = options.get("model").is_some_and(|model| *model == "map")
             || options.get("independent").is_some_and(|given| *given != false && *given != "false");
         let checker = build(&options)?;
-        return Ok(match own_way && !by_key {
+        match own_way && !by_key {
             true => Box::new(one_object::OneObject(checker)),
             false => checker,
-        });
+        }
+    } else {
+        let reader = OptionReader::new(info.name, &options, info.options)?;
+        let each = reader.bool("independent", false)?;
+        options.remove("independent");
+        let checker = build(&options)?;
+        match each {
+            true => Box::new(independent::EachKey(checker)),
+            false => Box::new(one_object::OneObject(checker)),
+        }
+    };
+    if let Some(functions) = only {
+        checker = Box::new(only::Only { checker, functions: functions.into_iter().collect() });
     }
-    let each = OptionReader::new(info.name, &options, info.options)?.bool("independent", false)?;
-    options.remove("independent");
-    let checker = build(&options)?;
-    Ok(match each {
-        true => Box::new(independent::EachKey(checker)),
-        false => Box::new(one_object::OneObject(checker)),
-    })
+    Ok(checker)
+}
+
+/// The checker of that name, explained.
+pub(crate) fn info(name: &str) -> Option<&'static CheckerInfo> {
+    catalogue().iter().find(|known| known.name == name)
+}
+
+/// The options of a checker with those that all checkers have.
+fn all_options(info: &CheckerInfo) -> &'static [OptionInfo] {
+    self::info(info.name).map_or(&[], |known| known.options)
 }
 
 /// Every checker, explained.
 pub fn catalogue() -> &'static [CheckerInfo] {
     static INFOS: std::sync::OnceLock<Vec<CheckerInfo>> = std::sync::OnceLock::new();
-    INFOS.get_or_init(|| ALL.iter().map(|(info, _)| *info).collect())
+    INFOS.get_or_init(|| {
+        let whole = |info: &CheckerInfo| {
+            let options: Vec<OptionInfo> = info.options.iter().copied().chain([ONLY]).collect();
+            // Once in the life of the process.
+            CheckerInfo { options: options.leak(), ..*info }
+        };
+        ALL.iter().map(|(info, _)| whole(info)).collect()
+    })
 }
 
 /// How many threads a checker uses.

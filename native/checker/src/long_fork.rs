@@ -12,6 +12,7 @@ use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 
 use crate::budget::Meter;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, or_not_checked};
 
@@ -20,6 +21,10 @@ pub const INFO: CheckerInfo = CheckerInfo {
     name: "long-fork",
     about: "Whether any two reads of the same group of keys disagree about the order of two writes. Each \
             key is written once ([[:w k v]]) and read with its group ([[:r k v] ...]).",
+    needs: &[
+        need("reads-count", "no transaction of reads alone succeeded"),
+        need("writes-count", "no transaction that may have happened writes"),
+    ],
     options: &[OptionInfo {
         name: "group-size",
         default: "2",
@@ -108,6 +113,7 @@ impl LongFork {
         };
         let counts = [
             ("reads-count", reads),
+            ("writes-count", written.len() as u64),
             ("early-read-count", early),
             ("late-read-count", late),
             ("forks", forks),

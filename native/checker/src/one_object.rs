@@ -20,6 +20,10 @@ impl Checker for OneObject {
         self.0.name()
     }
 
+    fn only_reports(&self) -> bool {
+        self.0.only_reports()
+    }
+
     fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
         let Some([first, second]) = two_objects(history) else {
             return self.0.decide(history, meter);

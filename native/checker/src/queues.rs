@@ -9,7 +9,8 @@
 //!   otherwise), nothing that was never enqueued (`unexpected`). Elements that came out more often than
 //!   they were put in are counted (`duplicated`), and forbidden only on request. A drain that ended
 //!   with info may have taken anything, and a run that ended before its time did not drain: if something
-//!   is missing then, the verdict is unknown.
+//!   is missing then, the verdict is unknown. A single dequeue without an answer is no such excuse, as in
+//!   Jepsen: a consumer that crashes with an element in its hands has lost it.
 
 use std::collections::HashMap;
 
@@ -20,6 +21,7 @@ use rustc_hash::FxBuildHasher;
 use crate::budget::Meter;
 use crate::elements::some;
 use crate::independent::INDEPENDENT;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, or_not_checked, told};
 
@@ -28,6 +30,7 @@ pub const QUEUE: CheckerInfo = CheckerInfo {
     name: "queue",
     about: "Whether every dequeue took an element that had been enqueued and not been taken before. \
             Does not look at order, nor at what was never dequeued.",
+    needs: &[need("dequeued", "no :dequeue took anything")],
     options: &[INDEPENDENT],
 };
 
@@ -36,7 +39,9 @@ pub const TOTAL: CheckerInfo = CheckerInfo {
     name: "total-queue",
     about: "Whether everything that was successfully enqueued came out (lost) and nothing else \
             (unexpected), given that the queue was drained at the end. Elements that came out twice \
-            are counted.",
+            are counted. What a dequeue without an answer may have taken is lost; after a drain without \
+            an answer the verdict is unknown if something is missing.",
+    needs: &[need("acknowledged-count", "no :enqueue succeeded")],
     options: &[
         OptionInfo {
             name: "duplicates",

@@ -23,6 +23,11 @@ impl Ranges {
     /// Adds `delta` to some of the elements or none: the union of the set with its shift. `false` when
     /// that has too many ranges; the set is then to be thrown away.
     pub fn grow(&mut self, delta: i128) -> bool {
+        self.grow_up_to(delta, i128::MAX)
+    }
+
+    /// The same for a `delta` that is not negative, of the elements up to `most` alone.
+    pub fn grow_up_to(&mut self, delta: i128, most: i128) -> bool {
         let (mut low, mut high) = (self.ranges.iter().copied(), self.ranges.iter().copied());
         let shift = |range: (i128, i128)| (range.0 + delta, range.1 + delta);
         let (mut a, mut b) = (low.next(), high.next().map(shift));
@@ -43,6 +48,10 @@ impl Ranges {
                 }
                 (None, None) => break,
             };
+            // In order of their starts: all that follow are greater as well.
+            if next.0 > most {
+                break;
+            }
             match merged.last_mut() {
                 Some(last) if next.0 <= last.1 + 1 => last.1 = last.1.max(next.1),
                 _ => merged.push(next),
@@ -63,27 +72,14 @@ impl Ranges {
         self.ranges.len()
     }
 
-    /// Distance to the nearest element, with sign: positive when the value is too large.
-    pub fn offset(&self, value: i128) -> i128 {
-        let candidates = self.ranges.iter().map(|range| value - value.clamp(range.0, range.1));
-        candidates.min_by_key(|offset| offset.abs()).unwrap_or(0)
-    }
-
-    /// As text, each bound moved by `shift`: `[0..5] [9..9]`, at most eight ranges.
-    pub fn text(&self, shift: i128) -> String {
-        const SHOWN: usize = 8;
-        let shown: Vec<String> = self
-            .ranges
-            .iter()
-            .take(SHOWN)
-            .map(|(low, high)| match low == high {
-                true => format!("{}", low + shift),
-                false => format!("{}..{}", low + shift, high + shift),
-            })
-            .collect();
-        let more = self.ranges.len().saturating_sub(SHOWN);
-        let more = if more > 0 { format!(" and {more} more ranges") } else { String::new() };
-        format!("{}{more}", shown.join(", "))
+    /// As text, each bound moved by `shift`: `0..5, 9`; `None` if it is more than a reader takes in.
+    pub fn text(&self, shift: i128) -> Option<String> {
+        const SHOWN_MAX: usize = 6;
+        let shown = self.ranges.iter().map(|(low, high)| match low == high {
+            true => format!("{}", low + shift),
+            false => format!("{}..{}", low + shift, high + shift),
+        });
+        (self.ranges.len() <= SHOWN_MAX).then(|| shown.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -110,11 +106,17 @@ mod tests {
     }
 
     #[test]
-    fn offset_is_to_the_nearest() {
-        let mut ranges = Ranges::only(0);
-        assert!(ranges.grow(10));
-        assert_eq!(ranges.offset(12), 2);
-        assert_eq!(ranges.offset(-3), -3);
-        assert_eq!(ranges.offset(10), 0);
+    fn up_to_a_bound_nothing_is_missing() {
+        let (mut all, mut low) = (Ranges::only(0), Ranges::only(0));
+        for delta in [3, 5, 5, 11, 20] {
+            assert!(all.grow(delta) && low.grow_up_to(delta, 17));
+        }
+        for value in 0..=17 {
+            assert_eq!(low.contains(value), all.contains(value), "{value}");
+        }
+        assert_eq!(low.text(10), None);
+        let mut few = Ranges::only(0);
+        assert!(few.grow(3) && few.grow(1));
+        assert_eq!(few.text(10).as_deref(), Some("10..11, 13..14"));
     }
 }

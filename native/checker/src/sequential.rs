@@ -13,6 +13,7 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, OpType, Value, Verdict};
 use rustc_hash::FxBuildHasher;
 
 use crate::budget::Meter;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, or_not_checked};
 
@@ -22,6 +23,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     about: "Whether subkeys that one process wrote in order are seen in that order: a read is [k [last … \
             first]], the subkeys of k in the opposite order, and must have no nil after one that is not \
             nil.",
+    needs: &[need("reads", "no :read succeeded")],
     options: &[OptionInfo {
         name: "key-count",
         default: "as many as were read",

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::budget::Meter;
 use crate::elements::{Added, NONE, SetHistory, about, intervals, read_elements, some};
 use crate::independent::INDEPENDENT;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo};
 
@@ -28,6 +29,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     name: "set",
     about: "Whether the last successful read holds every element whose add succeeded (lost otherwise) \
             and none that was never added (unexpected). Unknown if the set was never read.",
+    needs: &[need("acknowledged-count", "no :add succeeded")],
     options: &[FAILED_ADDS, INDEPENDENT],
 };
 

@@ -32,6 +32,7 @@ use crate::budget::{Exhausted, Meter};
 use crate::elements::{Added, NONE, SetHistory, about, intervals, read_elements, some};
 use crate::finals::{LastReads, Reader};
 use crate::independent::INDEPENDENT;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::set::FAILED_ADDS;
 use crate::{Checker, CheckerInfo};
@@ -44,6 +45,10 @@ pub const INFO: CheckerInfo = CheckerInfo {
             read, stale (missed for a while); also elements read twice in one read, and elements that \
             nobody added. Invalid if any is lost, duplicated or unexpected, unknown if none is stable or \
             no final read of a node succeeded.",
+    needs: &[
+        need("read-count", "no :read succeeded"),
+        need("stable-count", "no element that was added was seen to stay"),
+    ],
     options: &[
         OptionInfo {
             name: "linearizable",

@@ -12,6 +12,7 @@ use fuzz_dist_core::{Anomaly, CheckResult, History, Op, OpType, Value, Verdict};
 use serde_json::json;
 
 use crate::budget::Meter;
+use crate::needs::need;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo};
 
@@ -20,6 +21,7 @@ pub const STATS: CheckerInfo = CheckerInfo {
     name: "stats",
     about: "Counts operations by function and outcome. Unknown when no operation of some function ever \
             succeeded, since nothing was tested of it then.",
+    needs: &[need("ok-count", "no operation succeeded")],
     options: &[],
 };
 
@@ -28,6 +30,7 @@ pub const EXCEPTIONS: CheckerInfo = CheckerInfo {
     name: "unhandled-exceptions",
     about: "Groups indeterminate (info) operations by the exception or error that made them so, most \
             frequent first, with an example of each. Always valid.",
+    needs: &[],
     options: &[],
 };
 
@@ -120,6 +123,10 @@ const GROUPS_MAX: usize = 16;
 impl Checker for UnhandledExceptions {
     fn name(&self) -> &'static str {
         EXCEPTIONS.name
+    }
+
+    fn only_reports(&self) -> bool {
+        true
     }
 
     fn decide(&self, history: &History, _: &Meter) -> CheckResult {

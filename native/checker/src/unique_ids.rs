@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::budget::Meter;
 use crate::independent::INDEPENDENT;
+use crate::needs::need;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo};
 
@@ -20,6 +21,7 @@ use crate::{Checker, CheckerInfo};
 pub const INFO: CheckerInfo = CheckerInfo {
     name: "unique-ids",
     about: "Whether all identifiers that generate returned are different.",
+    needs: &[need("acknowledged-count", "no :generate succeeded")],
     options: &[INDEPENDENT],
 };
 

@@ -11,6 +11,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use common::{check, spec};
+use fuzz_dist_checker::{Budget, check_all, sole};
 use fuzz_dist_core::{Verdict, interop};
 use serde_json::json;
 
@@ -47,7 +48,8 @@ fn golden_histories_have_their_verdicts() {
                     .find_map(|line| line.strip_prefix(";; options:"))
                     .map_or(json!({}), |json| serde_json::from_str(json).unwrap());
                 let loaded = interop::load(&file, None).unwrap_or_else(|e| panic!("{e}"));
-                let result = check(&name(&checker), options, &loaded.history);
+                let specs = [spec(&name(&checker), options)];
+                let result = sole(check_all(&loaded.history, &specs, &Budget::UNLIMITED));
                 assert_eq!(
                     result.verdict,
                     verdict(&name(&expected)),

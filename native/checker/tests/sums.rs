@@ -250,6 +250,11 @@ fn a_bank_keeps_its_total() {
         let expected = if name == "negative-value" { Verdict::Valid } else { Verdict::Invalid };
         assert_eq!(allowed.verdict, expected, "{name}");
     }
+    // An account that is missing, even if it had nothing.
+    let mut missing = builder.clone();
+    missing.done(1, "read", Value::Nil, Value::map([(int(0), int(10)), (int(2), int(5))]));
+    let result = check("bank", json!({}), &missing.history());
+    assert_eq!(result.anomalies[0].name, "missing-account", "{}", result.reason);
     let options = json!({"total-amount": 16, "accounts": [0, 1, 2]});
     assert_eq!(check("bank", options, &builder.history()).verdict, Verdict::Invalid);
     let options = json!({"accounts": [0, 1]});

@@ -35,6 +35,19 @@ fn specs_that_cannot_be_run() {
     };
     refused(format!("nodse = 3\n{SPEC}").as_bytes(), &["t.toml:1:1", "nodse", "`nodes`"]);
     refused(format!("nodes = 0\n{SPEC}").as_bytes(), &["t.toml:1:9", "nodes", "1 to 100"]);
+    let checkers = |text: &str| format!("{SPEC}[[checkers]]\n{text}\n");
+    refused(
+        checkers("name = \"linearisable\"").as_bytes(),
+        &["t.toml:6:8", "checkers[0].name", "did you mean \"linearizable\""],
+    );
+    refused(
+        checkers("name = \"set-full\"\n[checkers.options]\nlinearisable = true").as_bytes(),
+        &["t.toml:8:", "checkers[0].options.linearisable", "did you mean \"linearizable\""],
+    );
+    refused(
+        checkers("name = \"linearizable\"\n[checkers.options]\nmodel = \"stak\"").as_bytes(),
+        &["t.toml:8:", "checkers[0].options.model", "did you mean \"stack\""],
+    );
     refused(b"", &["t.toml", "client.module"]);
     refused(b"name = \"\xff\"", &["t.toml:1:9", "not UTF-8"]);
     refused(b"{", &["t.toml:1:1"]);

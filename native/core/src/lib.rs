@@ -23,7 +23,7 @@ pub mod spec;
 pub mod store;
 pub mod sym;
 pub mod sync;
-mod text;
+pub mod text;
 pub mod tree;
 pub mod value;
 pub mod verdict;

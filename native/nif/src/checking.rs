@@ -37,12 +37,8 @@ pub fn check(
         memory_bytes: limits.memory_mib.map(|mib| mib.saturating_mul(1 << 20)),
         cancel: Some(cancel),
     };
-    let mut composed = checker::check_all(history, &specs, &budget);
     // Composed for its handling of panics; of one checker, the part says all.
-    let result = match composed.parts.len() {
-        1 => composed.parts.remove(0),
-        _ => composed,
-    };
+    let result = checker::sole(checker::check_all(history, &specs, &budget));
     Ok(encoded(&result))
 }
 

@@ -226,6 +226,7 @@ pub fn check(
     };
     let checker = Linearizable::of_model(Box::new(model)).independent(independent);
     let result = checker.check(history, &budget);
+    let result = fuzz_dist_checker::judged(result, linearizable::INFO.needs, history);
     let failure = lock(&failure).take();
     match failure {
         None => Ok(result),

@@ -275,11 +275,27 @@ pub(crate) fn operation(history: &History, position: usize, keyed: Keyed) -> Ope
         start_ns: time_ns(op),
         end_ns: done.map(time_ns),
         argument: show(&op.value),
-        result: done.filter(|done| done.op_type == OpType::Ok).map(|done| show(&done.value)),
+        result: done.filter(|done| done.op_type == OpType::Ok).map(|done| {
+            match looks_up(op.f.as_str()) && found_nobody(keyed.split(&done.value).1) {
+                true => "nobody".to_owned(),
+                false => show(&done.value),
+            }
+        }),
         error: done
             .filter(|done| !done.error.is_nil())
             .map(|done| text::clip(&done.error, VALUE_CHAR_COUNT_MAX)),
     }
+}
+
+/// Whether a function asks who has a name.
+fn looks_up(f: &str) -> bool {
+    matches!(f, "whereis" | "whereis-name" | "whereis_name" | "lookup" | "leader")
+}
+
+/// Whether the answer is nobody: nothing, or the name with nothing.
+fn found_nobody(answer: &Value) -> bool {
+    let who = answer.key_and_value().map_or(answer, |(_, who)| who);
+    who.is_nil() || who.as_text() == Some("undefined")
 }
 
 fn node_of(op: &Op, done: Option<&Op>) -> Option<String> {

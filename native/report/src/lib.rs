@@ -22,6 +22,7 @@ pub mod analyse;
 pub mod drawing;
 pub mod evidence;
 pub mod explain;
+pub mod headline;
 pub mod info;
 pub mod junit;
 pub mod page;
@@ -33,6 +34,7 @@ mod text;
 pub use analyse::{Summary, analyse};
 pub use drawing::{Drawing, drawings};
 pub use explain::explain;
+pub use headline::retell;
 pub use info::{Code, Git, RunInfo, Tested};
 
 /// Why a report could not be written.

@@ -40,26 +40,8 @@ pub(crate) fn script_safe(json: &str) -> String {
     safe
 }
 
-/// One line for a terminal: control characters (escape sequences, line ends, direction marks) replaced, cut to a width.
-pub(crate) fn line(text: &str, char_count_max: usize) -> String {
-    let harmless = |c: char| {
-        let steers = c.is_control()
-            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-        if c == '\t' {
-            ' '
-        } else if steers {
-            '·'
-        } else {
-            c
-        }
-    };
-    let mut line: String = text.chars().take(char_count_max).map(harmless).collect();
-    if text.chars().nth(char_count_max).is_some() {
-        line.pop();
-        line.push('…');
-    }
-    line
-}
+/// One line for a terminal, harmless, cut to a width.
+pub(crate) use fuzz_dist_core::text::line;
 
 /// Seconds with milliseconds: `12.345`.
 pub(crate) fn seconds(ns: u64) -> String {

@@ -281,3 +281,28 @@ fn what_names_nothing_in_the_history_has_no_drawing() {
     let valid = CheckResult::new("bank", Verdict::Valid, "yes");
     assert_eq!(drawings(&history, &valid), []);
 }
+
+#[test]
+fn a_queue_shows_who_took_what_was_taken_twice_and_nobody_who_found_it_gone() {
+    let text = call(0, "enqueue", "46", "46")
+        + &call(1, "dequeue", "nil", "46")
+        + &call(2, "dequeue", "nil", "46")
+        + &call(3, "drain", "nil", "[]")
+        + &call(4, "drain", "nil", "[]");
+    let of = |name: &str| Anomaly {
+        name: name.into(),
+        key: Some("46".into()),
+        text: "46 came out more often than it went in".into(),
+        ops: vec![0, 5],
+        ..Anomaly::default()
+    };
+    let count = |svg: &str, class: &str| svg.matches(&format!("class=\"{class}\" x")).count();
+    let duplicated = &drawn(&history(&text), "total-queue", vec![of("duplicated")])[0].svg;
+    // Each once in the legend.
+    assert_eq!((count(duplicated, "saw"), count(duplicated, "missed")), (2, 2), "{duplicated}");
+    assert!(words(duplicated).contains(&"took it, and should not"));
+    let lost = call(0, "enqueue", "46", "46") + &call(3, "drain", "nil", "[]");
+    let lost = &drawn(&history(&lost), "total-queue", vec![of("lost")])[0].svg;
+    assert_eq!((count(lost, "saw"), count(lost, "missed")), (1, 2), "{lost}");
+    assert!(words(lost).contains(&"came without it"));
+}

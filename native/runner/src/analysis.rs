@@ -69,7 +69,11 @@ pub(crate) fn analyze_with(
         None => plan::checkers(&spec)?,
     };
     let checkers = tell_place(checkers, run_dir, header.clock.start_wall_ns);
-    let result = check(&schedule, &history, &checkers, interrupted.as_deref());
+    let mut result = check(&schedule, &history, &checkers, interrupted.as_deref());
+    if result.verdict == Verdict::Invalid {
+        let summary = fuzz_dist_report::analyse(&history, &schedule);
+        fuzz_dist_report::retell(&history, &mut result, &summary);
+    }
     let replay_command = replay_command(program, run_dir);
     let info = RunInfo {
         run_id: header.run.clone(),

@@ -56,6 +56,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
             the option crdt, causal order and convergence of a replicated data type instead. A history \
             with :read-init is of Jepsen's causal register: without a level or guarantees, each operation \
             has to follow the one before it on its key, by :link and by value.",
+    needs: &[],
     options: &[
         OptionInfo {
             name: "level",

@@ -273,7 +273,13 @@ impl Case<'_> {
                 _ => String::new(),
             };
             let not = self.not(question);
-            (Verdict::Invalid, format!("found {}; so this is not {not}{and}", found.join(", ")))
+            let found = found.join(", ");
+            // A guarantee that is broken has the name of what was found.
+            let text = match found == not {
+                true => format!("{not} does not hold{and}"),
+                false => format!("found {found}; so this is not {not}{and}"),
+            };
+            (Verdict::Invalid, text)
         } else if let Some(example) = &ambiguity.example {
             let text = format!(
                 "nothing is wrong as far as it can be seen, but {} reads name no single write: {example}; \

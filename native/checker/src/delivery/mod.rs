@@ -22,6 +22,7 @@ use crate::budget::{Exhausted, Meter};
 use crate::delivery::events::{Events, NotMessages};
 use crate::elle::findings::Findings;
 use crate::elle::graph::NONE;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, or_unknown};
 
@@ -50,6 +51,10 @@ pub const INFO: CheckerInfo = CheckerInfo {
             sequence redelivered?] or a map of these (doc/delivery.md): lost, duplicated, reordered, \
             redelivered-after-settle, redelivered-flag-wrong, stuck, phantom, divergent-order. A queue \
             that is never drained leaves what was not delivered unknown.",
+    needs: &[
+        need("published", "no message was published"),
+        need("delivered", "no message was delivered"),
+    ],
     options: &[
         OptionInfo {
             name: "mode",

@@ -43,6 +43,7 @@ use crate::elle::models::{Lattice, Names};
 use crate::elle::orders::Order;
 use crate::elle::txns::{Dialect, NotTxns, Txns};
 use crate::elle::versions::Assumptions;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, or_unknown};
 
@@ -74,6 +75,7 @@ pub const LIST_APPEND: CheckerInfo = CheckerInfo {
             and -realtime), beside G1a, G1b, lost-update, internal, incompatible-order, \
             duplicate-elements, dirty-update, future-read and garbage-read. Each value is appended to a \
             key once. Exact and linear; nothing to relate is unknown.",
+    needs: &[need("reads", "no transaction that reads succeeded")],
     options: &[CONSISTENCY_MODEL, CONSISTENCY_MODELS, ANOMALIES],
 };
 
@@ -87,6 +89,7 @@ pub const RW_REGISTER: CheckerInfo = CheckerInfo {
             list-append finds as far as the order is known, garbage-read (a value that nobody wrote), and \
             cyclic-versions where assumptions contradict the history. read-committed, read-atomic and \
             causal-cerone mean the levels of the checker causal, with sessions.",
+    needs: &[need("reads", "no transaction that reads succeeded")],
     options: &[
         CONSISTENCY_MODEL,
         CONSISTENCY_MODELS,
@@ -348,6 +351,10 @@ impl Elle {
             txn_count: u64::from(txn_count),
             ok_count: txns.list.iter().filter(|txn| txn.outcome == OpType::Ok).count() as u64,
             key_count: u64::from(txns.key_count()),
+            read_count: {
+                let is_seen = |mop: &&txns::Mop| !mop.is_write() && txns.outcome(mop) == OpType::Ok;
+                txns.mops.iter().filter(is_seen).count() as u64
+            },
         })
     }
 

@@ -28,6 +28,8 @@ pub struct Inferred {
     pub txn_count: u64,
     pub ok_count: u64,
     pub key_count: u64,
+    /// Reads in transactions that succeeded.
+    pub read_count: u64,
 }
 
 /// Cycles that are shown, by name.
@@ -130,6 +132,7 @@ impl Inferred {
             ("transactions", self.txn_count),
             ("transactions-ok", self.ok_count),
             ("keys", self.key_count),
+            ("reads", self.read_count),
             ("dependencies", self.edge_count),
             ("components-with-cycles", self.cycles.component_count),
             ("largest-component", self.cycles.largest),

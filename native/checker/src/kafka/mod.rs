@@ -36,6 +36,7 @@ use crate::kafka::cases::{Case, Cases};
 use crate::kafka::graph::Kinds;
 use crate::kafka::ops::{Log, NotALog};
 use crate::kafka::versions::{Committed, Versions};
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, or_unknown};
 
@@ -52,6 +53,10 @@ pub const INFO: CheckerInfo = CheckerInfo {
             nonmonotonic-send, stale-consumer, and cycles of dependencies (G0, G1c …). int-send-skip and \
             G0 are told but allowed; with subscribe also poll-skip and nonmonotonic-poll; with ww-deps \
             also G1c. Each value is sent to a key once, and every key is polled to its end at last.",
+    needs: &[
+        need("operations", "there is no :send, :poll or :txn"),
+        need("messages-polled", "no poll returned a message"),
+    ],
     options: &[
         OptionInfo {
             name: "sub-via",

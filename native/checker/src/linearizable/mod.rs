@@ -47,7 +47,7 @@ use std::time::{Duration, Instant};
 
 use fuzz_dist_core::spec::Options;
 use fuzz_dist_core::sync::lock;
-use fuzz_dist_core::{CheckResult, History, Value, Verdict};
+use fuzz_dist_core::{CheckResult, History, OpType, Value, Verdict};
 use serde_json::json;
 
 use crate::budget::{Budget, Meter};
@@ -59,6 +59,7 @@ use crate::linearizable::registers::RegisterSubject;
 use crate::linearizable::search::portfolio::Strategy;
 use crate::linearizable::search::{GaveUp, SearchStats};
 use crate::linearizable::subject::Subject;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, json_value, or_not_checked};
 
@@ -70,6 +71,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
             Operations that ended with info may take effect at any later time or never; failed ones \
             never. Functions: read (nil, then the value), write (value), cas ([old new]). Exact; \
             past its budget unknown.",
+    needs: &[need("operations-ok", "no operation succeeded")],
     options: &[
         OptionInfo {
             name: "model",
@@ -377,7 +379,12 @@ impl Checker for Linearizable {
                     .map(|objects| self.check_objects(&Modelled { history, model, objects }, meter))
             }
         };
-        or_not_checked(INFO.name, checked)
+        let mut result = or_not_checked(INFO.name, checked);
+        if result.counts.contains_key("operations") {
+            let ok = history.client_ops().filter(|op| op.op_type == OpType::Ok).count();
+            result.counts.insert("operations-ok".into(), ok as u64);
+        }
+        result
     }
 }
 

@@ -33,6 +33,7 @@ use crate::elements::NONE;
 use crate::independent::INDEPENDENT;
 use crate::linearizable::{self, Linearizable};
 use crate::lock::holds::{Hold, Holds, Misuse, Moment, Rules, names_clients};
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, or_not_checked};
 
@@ -42,6 +43,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     about: "Whether a lock (acquire, release, renew) is held by one owner at a time, released only by its \
             owner, and gives fencing tokens that increase (the ok value of acquire: a number, or a map \
             with :fence or :token). Indeterminate operations may have happened or not.",
+    needs: &[need("holds", "no :acquire (or :lock) succeeded")],
     options: &[
         OptionInfo {
             name: "owner",
@@ -77,6 +79,7 @@ pub const MUTEX: CheckerInfo = CheckerInfo {
     name: "mutex",
     about: "Whether acquire and release are those of a linearizable mutex that anybody may release: the \
             same as linearizable with model=mutex. The checker lock knows owners, leases and tokens.",
+    needs: &[need("operations-ok", "no :acquire and no :release succeeded")],
     options: &[INDEPENDENT],
 };
 

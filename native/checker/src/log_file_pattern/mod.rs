@@ -36,6 +36,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     name: "log-file-pattern",
     about: "Whether any line of the nodes' logs matches a pattern (panics, failed assertions, crash \
             reports). Matches can be excused while faults of given kinds were active.",
+    needs: &[],
     options: &[
         OptionInfo {
             name: "pattern",
@@ -139,6 +140,10 @@ pub fn build(options: &Options) -> Result<LogFilePattern, OptionError> {
 impl Checker for LogFilePattern {
     fn name(&self) -> &'static str {
         INFO.name
+    }
+
+    fn only_reports(&self) -> bool {
+        true
     }
 
     fn decide(&self, history: &History, meter: &Meter) -> CheckResult {

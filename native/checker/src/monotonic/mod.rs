@@ -37,6 +37,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     about: "Whether values only grow: rows that were added (add, then a last read of all rows in the order \
             of their time stamps), or numbers that a process reads (read, inc: a number, or a map of keys \
             to numbers) for each key; and whether keys agree about the order of operations.",
+    needs: &[],
     options: &[
         OptionInfo {
             name: "global",

@@ -33,6 +33,7 @@ use fuzz_dist_core::{Anomaly, CheckResult, FaultLog, History, Op, OpType, Sym, V
 use serde_json::json;
 
 use crate::budget::Meter;
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::{Checker, CheckerInfo, or_unknown};
 pub use answers::is_answer;
@@ -46,6 +47,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
             and how long that took. Invalid if one was asked often enough and never answered, or \
             later than asked for; unknown if it was asked too little, or without faults. A fail with an \
             error of the domain, such as taken or mismatch, is an answer.",
+    needs: &[need("recovered", "nothing answered after the last heal")],
     options: &[
         OptionInfo {
             name: "within",

@@ -43,6 +43,7 @@ use serde_json::json;
 
 use crate::budget::Meter;
 use crate::finals::{final_from, is_final};
+use crate::needs::need;
 use crate::options::{OptionError, OptionInfo, OptionReader};
 use crate::registry::quiet::Cluster;
 use crate::{Checker, CheckerInfo, or_not_checked};
@@ -55,6 +56,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
             {node, incarnation}}; fail when taken) and whereis ({name, nil}, then {name, owner or nil}). \
             Two owners while nodes are apart are allowed, and told with their duration; \
             while-apart=forbid makes them a violation.",
+    needs: &[need("registrations", "no :register succeeded")],
     options: &[
         OptionInfo {
             name: "grace-ms",

@@ -50,7 +50,7 @@ pub fn run(args: &CheckArgs, no_color: bool) -> Result<u8, CliError> {
     }
     let format = args.format.as_deref().map(format).transpose()?;
     if let Some(folder) = &args.svg {
-        std::fs::create_dir_all(folder).map_err(|error| cannot_draw(folder, &error))?;
+        can_draw(folder)?;
     }
     let budget = Budget {
         time: args.time_limit.map(Duration::from_secs_f64),
@@ -73,10 +73,7 @@ pub fn run(args: &CheckArgs, no_color: bool) -> Result<u8, CliError> {
         }
     };
     // Composed for its handling of panics; of one checker, the part says all.
-    let result = match composed.parts.len() {
-        1 => composed.parts.into_iter().next().unwrap_or_default(),
-        _ => composed,
-    };
+    let result = checker::sole(composed);
     let drawings = match &args.svg {
         Some(folder) => draw(folder, &fuzz_dist_report::drawings(&loaded.history, &result))?,
         None => Vec::new(),
@@ -111,8 +108,21 @@ fn format(name: &str) -> Result<Format, CliError> {
     })
 }
 
+/// Refuses, before anything is read, a folder that cannot be: it is made when there is something to draw.
+fn can_draw(folder: &Path) -> Result<(), CliError> {
+    let is_there = folder.exists();
+    std::fs::create_dir_all(folder).map_err(|error| cannot_draw(folder, &error))?;
+    if !is_there {
+        let _ = std::fs::remove_dir(folder);
+    }
+    Ok(())
+}
+
 /// Writes each drawing; the paths.
 fn draw(folder: &Path, drawings: &[Drawing]) -> Result<Vec<PathBuf>, CliError> {
+    if !drawings.is_empty() {
+        std::fs::create_dir_all(folder).map_err(|error| cannot_draw(folder, &error))?;
+    }
     drawings
         .iter()
         .map(|drawing| {

@@ -1,6 +1,6 @@
 //! How a run or an analysis ended: the last lines on the terminal, or one JSON object.
 
-use fuzz_dist_core::Verdict;
+use fuzz_dist_core::{Verdict, text};
 use fuzz_dist_runner::{MIX, RunOutcome};
 use serde::Serialize;
 
@@ -53,19 +53,19 @@ fn as_called(command: &str, program: &str) -> String {
 
 /// The explanation, then what a script or a reader in a hurry looks for at the end.
 fn last_lines(outcome: &RunOutcome, replay_command: &str, colour: bool) -> String {
-    let mut text = outcome.explanation.trim_end().to_owned();
-    if !text.is_empty() {
-        text += "\n\n";
+    let mut lines = outcome.explanation.trim_end().to_owned();
+    if !lines.is_empty() {
+        lines += "\n\n";
     }
     let report = match &outcome.report {
         Some(report) => report.display().to_string(),
         None => format!("left as it is, in {}", outcome.run_dir.display()),
     };
-    text += &format!("verdict  {}\n", painted(outcome.verdict, colour));
-    text += &format!("why      {}\n", outcome.result.reason);
-    text += &format!("report   {report}\n");
-    text += &format!("replay   {replay_command}");
-    text
+    lines += &format!("verdict  {}\n", painted(outcome.verdict, colour));
+    lines += &format!("why      {}\n", text::reason(&outcome.result.reason));
+    lines += &format!("report   {report}\n");
+    lines += &format!("replay   {replay_command}");
+    lines
 }
 
 /// The verdict in its colour: green, yellow, red.
@@ -104,6 +104,18 @@ mod tests {
              report   store/t/1/report.html\nreplay   ./fuzz_dist replay store/t/1"
         );
         assert!(last_lines(&outcome(), "", true).contains("\x1b[1;31minvalid\x1b[0m"));
+    }
+
+    #[test]
+    fn a_reason_is_one_harmless_line() {
+        let mut hostile = outcome();
+        hostile.result.reason =
+            format!("\u{1b}]0;PWNED\u{7}\nFAKE verdict  valid\u{202e}{}", "x".repeat(30_000));
+        let text = last_lines(&hostile, "", false);
+        let why = text.lines().find(|line| line.starts_with("why")).unwrap();
+        assert!(why.chars().count() <= 9 + fuzz_dist_core::text::REASON_CHAR_COUNT_MAX, "{why}");
+        assert!(!why.chars().any(fuzz_dist_core::text::steers), "{why:?}");
+        assert!(!text.lines().any(|line| line.starts_with("FAKE")), "{text}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use fuzz_dist_checker::OptionError;
 use fuzz_dist_core::fault::FaultSchedule;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::{self, NO_FAULTS, NemesisSpec, Spec, suggest};
@@ -53,9 +54,31 @@ pub fn load(file: &Path, overrides: &Overrides) -> Result<Spec, CliError> {
             CliError::Input(format!("{} with the flags given: {problems}", file.display()))
         })?;
     }
+    check_checkers(file, &spec)?;
     // Drawn here, so that whatever is said about this test from now on names its seed.
     spec.seed.get_or_insert_with(|| Seed::from_entropy().0);
     Ok(spec)
+}
+
+/// Refuses checkers and options that do not exist, with their place in the file.
+fn check_checkers(file: &Path, spec: &Spec) -> Result<(), CliError> {
+    for (i, checker) in spec.checkers.iter().flatten().enumerate() {
+        let Err(error) = fuzz_dist_checker::build(checker) else { continue };
+        let key = match &error {
+            OptionError::UnknownChecker { .. } => format!("checkers[{i}].name"),
+            OptionError::UnknownOption { option, .. } | OptionError::BadValue { option, .. } => {
+                format!("checkers[{i}].options.{option}")
+            }
+        };
+        // A file that was read a moment ago; without it the key alone says where.
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let place = match spec::place(&text, &key) {
+            Some((line, column)) => format!("{}:{line}:{column}", file.display()),
+            None => file.display().to_string(),
+        };
+        return Err(CliError::Input(format!("{place}: {key}: {error}")));
+    }
+    Ok(())
 }
 
 /// Whether anything was replaced.

@@ -11,7 +11,12 @@ use super::timeline::{self, Look, Timeline};
 use crate::evidence::Keyed;
 
 /// Checkers whose anomalies are about an element.
-const CHECKERS: [&str; 5] = ["set", "set-full", "queue", "total-queue", "delivery"];
+const CHECKERS: [&str; 7] =
+    ["set", "set-full", "final-reads", "or-set", "queue", "total-queue", "delivery"];
+/// Those from which an element is taken: whoever else comes later finds it gone, as it should be.
+const QUEUES: [&str; 3] = ["queue", "total-queue", "delivery"];
+/// Anomalies of an element that should be there; in all others it is there, and should not.
+const ABSENCES: [&str; 5] = ["lost", "missing", "stale", "stuck", "own-add-missed"];
 /// Operations drawn.
 const OPERATION_COUNT_MAX: usize = 24;
 
@@ -67,23 +72,49 @@ pub fn draw(
         ));
     }
     notes.extend(anomaly.text.lines().flat_map(|line| wrap(line, 130, 3)).take(12));
+    let (is_queue, is_absence) = (QUEUES.contains(&name), ABSENCES.contains(&&*anomaly.name));
     // A read before the add cannot have missed anything.
     let known = kept.iter().find(|(_, role)| *role != Role::Missed).map(|(op, _)| *op);
+    let first_taken = kept.iter().find(|(_, role)| *role == Role::Saw).map(|(op, _)| *op);
+    let is_again = |op: usize| anomaly.name.starts_with("duplicate") && first_taken == Some(op);
     let look = |op: usize, role| match role {
         Role::Argument => Look::Outcome,
-        Role::Saw => Look::Saw,
-        Role::Missed if known.is_some_and(|known| op > known) => Look::Missed,
+        Role::Saw if is_absence => Look::Saw,
+        // The first time it was taken is as it should be.
+        Role::Saw if is_queue && is_again(op) => Look::Saw,
+        Role::Saw => Look::Missed,
+        Role::Missed if is_absence && known.is_some_and(|known| op > known) => Look::Missed,
         Role::Missed => Look::Outcome,
     };
-    let timeline = Timeline {
-        ops: kept.into_iter().map(|(op, role)| (op, look(op, role))).collect(),
-        path: &[],
-        legend: &[
+    let legend: &[(&str, &str)] = match (is_absence, is_queue) {
+        (true, false) => &[
             ("ok", "added, or read before it was"),
             ("saw", "saw it"),
             ("missed", "missed it"),
             ("info", "info"),
         ],
+        (true, true) => &[
+            ("ok", "put in, or came before it was"),
+            ("saw", "took it"),
+            ("missed", "came without it"),
+            ("info", "info"),
+        ],
+        (false, true) => &[
+            ("ok", "put in, or came without it"),
+            ("saw", "took it"),
+            ("missed", "took it, and should not"),
+            ("info", "info"),
+        ],
+        (false, false) => &[
+            ("ok", "added or removed, or read without it"),
+            ("missed", "saw it, and should not"),
+            ("info", "info"),
+        ],
+    };
+    let timeline = Timeline {
+        ops: kept.into_iter().map(|(op, role)| (op, look(op, role))).collect(),
+        path: &[],
+        legend,
         notes,
     };
     timeline::draw(history, keyed, title, &timeline)

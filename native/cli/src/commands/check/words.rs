@@ -4,6 +4,7 @@
 //! whole is.
 
 use fuzz_dist_core::Anomaly;
+use fuzz_dist_core::text::harmless;
 
 use super::Checked;
 use crate::args::CheckArgs;
@@ -185,15 +186,6 @@ fn clip(text: &str, width: usize) -> String {
         return text.to_owned();
     }
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
-}
-
-/// Values come from systems under test: no escape sequence of theirs reaches the terminal.
-fn harmless(text: &str) -> String {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if steers(c) { '·' } else { c }).collect()
 }
 
 #[cfg(test)]
