@@ -34,7 +34,7 @@ defmodule FuzzDist.Test do
 
   | option | default | meaning |
   |---|---|---|
-  | `workload` | – | `:register`, `:set`, `:pn_counter`, `:registry` |
+  | `workload` | – | `:register`, `:set`, `:or_set`, `:pn_counter`, `:registry` |
   | `workload_options` | `[]` | options of the workload: how many keys and so on (`doc/generators.md`) |
   | `generator`, `final_generator` | the workload's | operations of one's own, see `FuzzDist.Generator` |
   | `checkers` | the workload's | `[:stats, [name: :linearizable, options: [model: "cas-register"]]]` |

@@ -2,7 +2,7 @@ defmodule FuzzDist.Workload do
   @moduledoc """
   What the ready workloads have in common.
 
-  `use FuzzDist.Workload.Register` (or `Set`, `PNCounter`, `Registry`) makes a module a
+  `use FuzzDist.Workload.Register` (or `Set`, `ORSet`, `PNCounter`, `Registry`) makes a module a
   `FuzzDist.Client` whose `invoke/3` calls one small function for each kind of operation. Those functions
   get as their last argument what `open/2` returned, called the *connection*; unless the module defines
   `open/2` and `close/2` itself, it is the `FuzzDist.Context` of the logical process, so a system that is
@@ -12,6 +12,7 @@ defmodule FuzzDist.Workload do
   |---|---|---|---|
   | `register` | `FuzzDist.Workload.Register` | `read/2`, `write/3`, `cas/4` | each key is a linearizable register |
   | `set` | `FuzzDist.Workload.Set` | `add/2`, `read/1` | what was added is read, and stays |
+  | `or_set` | `FuzzDist.Workload.ORSet` | `add/2`, `remove/2`, `read/1` | what was added is there until it is removed, on all nodes |
   | `pn_counter` | `FuzzDist.Workload.PNCounter` | `increment/3`, `decrement/3`, `read/2` | each read is a possible value, final reads agree |
   | `registry` | `FuzzDist.Workload.Registry` | `register/2`, `whereis/2` | at most one live owner among connected nodes, exactly one after healing |
 
@@ -26,6 +27,7 @@ defmodule FuzzDist.Workload do
   @modules %{
     register: FuzzDist.Workload.Register,
     set: FuzzDist.Workload.Set,
+    or_set: FuzzDist.Workload.ORSet,
     pn_counter: FuzzDist.Workload.PNCounter,
     registry: FuzzDist.Workload.Registry
   }

@@ -300,7 +300,7 @@ impl Default for ClientSpec {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkloadSpec {
-    /// `register`, `set`, `pn_counter`, `registry`, or empty with a generator of one's own.
+    /// `register`, `set`, `or_set`, `pn_counter`, `registry`, or empty with a generator of one's own.
     pub name: String,
     /// Options of the workload.
     pub options: Options,

@@ -6,6 +6,7 @@
 //! run on one thread of each node, each repeated until it is ok or its time is up.
 
 mod options;
+mod or_set;
 mod pn_counter;
 mod register;
 mod registry;
@@ -18,7 +19,7 @@ use crate::compile::THREADS_MAX;
 use crate::expr::{Expr, ExprError};
 
 /// The names of all workloads.
-pub const NAMES: [&str; 4] = ["pn_counter", "register", "registry", "set"];
+pub const NAMES: [&str; 5] = ["or_set", "pn_counter", "register", "registry", "set"];
 
 /// How long a thread tries to get one final operation through (s).
 const FINAL_OP_S: f64 = 10.0;
@@ -164,6 +165,7 @@ fn parts(spec: &WorkloadSpec, setting: &Setting) -> Result<Parts, WorkloadError>
     let parts = match spec.name.replace('-', "_").as_str() {
         "register" => register::parts(&mut options, setting)?,
         "set" => set::parts(&mut options, setting)?,
+        "or_set" => or_set::parts(&mut options, setting)?,
         "pn_counter" => pn_counter::parts(&mut options, setting)?,
         "registry" => registry::parts(&mut options, setting)?,
         "" if spec.generator.is_some() => {

@@ -68,7 +68,7 @@ fn every_workload_keeps_to_a_given_rate() {
 #[test]
 fn final_operations_reach_every_node_and_carry_their_mark() {
     for (threads, nodes) in [(3, 3), (6, 3), (10, 5), (7, 4)] {
-        for name in ["set", "pn_counter", "registry"] {
+        for name in ["set", "or_set", "pn_counter", "registry"] {
             let setting = setting(threads, nodes);
             let plan = build(name, json!({}), &setting);
             let trace = play(&plan.final_generator.expect("has one"), &setting, usize::MAX);

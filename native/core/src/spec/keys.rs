@@ -299,7 +299,7 @@ pub const WORKLOAD: &[Key] = &[
         "name",
         Shape::Text,
         r#""""#,
-        "`register`, `set`, `pn_counter` or `registry`; may be absent when there is a `generator`.",
+        "`register`, `set`, `or_set`, `pn_counter`, `registry`; may be absent with a `generator`.",
     ),
     key("options", Shape::Options, "{}", "Options of the workload, see `doc/generators.md`."),
     key(
