@@ -41,7 +41,7 @@ pub const TOTAL: CheckerInfo = CheckerInfo {
             (unexpected), given that the queue was drained at the end. Elements that came out twice \
             are counted. What a dequeue without an answer may have taken is lost; after a drain without \
             an answer the verdict is unknown if something is missing.",
-    needs: &[need("acknowledged-count", "no :enqueue succeeded")],
+    needs: &[need("ok-count", "nothing that was enqueued came out")],
     options: &[
         OptionInfo {
             name: "duplicates",
