@@ -23,7 +23,10 @@ pub const INFO: CheckerInfo = CheckerInfo {
     name: "counter",
     about: "Whether every read of a counter that only grows (add v, read) lies between the sum of the \
             additions that succeeded before it and the sum of those invoked before it completed.",
-    needs: &[need("additions", "there is no :add that may have happened"), need("reads", "no :read succeeded")],
+    needs: &[
+        need("additions", "there is no :add that may have happened"),
+        need("reads", "no :read succeeded"),
+    ],
     options: &[INDEPENDENT],
 };
 

@@ -17,7 +17,6 @@ pub mod counter;
 pub mod delivery;
 mod elements;
 pub mod elle;
-mod exact;
 mod faults;
 pub mod final_reads;
 mod finals;
