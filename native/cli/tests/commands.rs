@@ -235,6 +235,26 @@ fn profiles_replace_the_faults_of_a_spec() {
 }
 
 #[test]
+fn the_doctor_finds_the_client_library_as_runs_do() {
+    let of = |value: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fuzz_dist"));
+        command.args(["doctor", "--json"]);
+        match value {
+            Some(value) => command.env("FUZZ_DIST_EBIN", value),
+            None => command.env_remove("FUZZ_DIST_EBIN"),
+        };
+        let object = one_object(&common::finish(&mut command, b"").stdout);
+        let mut findings = object["findings"].as_array().unwrap().clone().into_iter();
+        findings.find(|finding| finding["name"] == "client library").unwrap()
+    };
+    // A variable that is empty is not set.
+    assert_eq!(of(Some("")), of(None));
+    let wrong = of(Some("/nowhere"));
+    assert_eq!(wrong["ok"], false);
+    assert!(wrong["found"].as_str().unwrap().contains("does not contain"), "{wrong}");
+}
+
+#[test]
 fn the_doctor_tries_what_it_tells() {
     let scene = Scene::new();
     let ended = scene.run(&["doctor", "--json"]);

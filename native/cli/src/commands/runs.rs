@@ -109,3 +109,42 @@ pub fn history_of(run: &RunDir) -> Result<PathBuf, CliError> {
         _ => Ok(path),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    /// A store with runs of two tests; those with `true` came to their operations.
+    fn store(runs: &[(&str, bool)]) -> tempfile::TempDir {
+        let store = tempfile::tempdir().unwrap();
+        for (run, began) in runs {
+            let run = RunDir::at(store.path().join(run));
+            std::fs::create_dir_all(run.path()).unwrap();
+            std::fs::write(run.spec(), "").unwrap();
+            if *began {
+                std::fs::write(run.schedule(), "{}").unwrap();
+            }
+        }
+        store
+    }
+
+    #[test]
+    fn a_run_that_never_began_is_skipped_by_names_and_refused_by_its_own() {
+        let (old, new, other) =
+            ("t/20261201T000000.000Z", "t/20261201T000001.000Z", "u/20261201T000002.000Z");
+        let store = store(&[(old, true), (new, false), (other, false)]);
+        let found = |run: &str| {
+            let (run, store) = (run.to_owned(), Some(store.path().to_owned()));
+            find_replayable(&RunReference { run, store })
+        };
+        for name in ["latest", "t", "t/latest", "t/", old] {
+            assert_eq!(found(name).unwrap().path(), store.path().join(old), "{name}");
+        }
+        for name in [new, "u", "u/latest"] {
+            let CliError::Input(text) = found(name).unwrap_err() else { panic!("{name}") };
+            assert!(text.contains("nothing to replay"), "{text}");
+        }
+    }
+}
