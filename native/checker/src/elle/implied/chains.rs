@@ -50,6 +50,7 @@ impl Chains {
         }
         let mut building = Building {
             txns,
+            facts,
             place: vec![(NONE, 0); txns.list.len()],
             members: Vec::new(),
             after: vec![NONE; txns.list.len()],
@@ -78,6 +79,7 @@ impl Chains {
 
 struct Building<'a, 'h> {
     txns: &'a Txns<'h>,
+    facts: &'a Facts,
     place: Vec<(u32, u32)>,
     members: Vec<Vec<u32>>,
     /// By transaction: one that precedes it.
@@ -122,9 +124,21 @@ impl Building<'_, '_> {
         let members = &mut self.members[chain as usize];
         self.place[txn as usize] = (chain, members.len() as u32);
         members.push(txn);
-        let known = &self.txns.list[txn as usize];
-        if order == Order::Realtime && known.outcome == OpType::Ok {
-            self.free.push(Reverse((known.complete, txn)));
+        if order == Order::Realtime
+            && let Some(complete) = self.known_by(txn)
+        {
+            self.free.push(Reverse((complete, txn)));
         }
+    }
+
+    /// From when on everything comes after a transaction: its completion or, if it has no answer, the first
+    /// one of a transaction that read from it.
+    fn known_by(&self, txn: u32) -> Option<u32> {
+        let known = &self.txns.list[txn as usize];
+        if known.outcome == OpType::Ok {
+            return Some(known.complete);
+        }
+        let readers = self.facts.written(txn).flat_map(|version| self.facts.readers(version));
+        readers.map(|reader| self.txns.list[*reader as usize].complete).min()
     }
 }

@@ -83,9 +83,9 @@ impl Requirement {
     }
 }
 
-/// Above so many transactions, what holds with the order of sessions too is decided first: it is
-/// faster, and no contradiction there means none without it.
-const SESSIONS_FIRST_MIN: usize = 512;
+/// Above so many transactions, what holds with a stronger order too is decided first: there are fewer
+/// chains, and no contradiction there means none without it.
+const STRONGER_FIRST_MIN: usize = 512;
 
 /// A contradiction to what a model implies, if there is one. `data` are the dependencies through
 /// data.
@@ -96,13 +96,33 @@ pub fn contradiction(
     meter: &Meter,
 ) -> Result<Option<Anomaly>, Exhausted> {
     let facts = Facts::new(txns, &data.list);
-    if requirement.order == Order::None && txns.list.len() >= SESSIONS_FIRST_MIN {
-        let stronger = Requirement { order: Order::Process, ..requirement };
-        if saturate(txns, &facts, data, stronger, meter)?.is_none() {
+    let stronger: &[Order] = match requirement.order {
+        Order::None => &[Order::Realtime, Order::Process],
+        Order::Process => &[Order::Realtime],
+        _ => &[],
+    };
+    for order in stronger.iter().filter(|_| txns.list.len() >= STRONGER_FIRST_MIN) {
+        if *order == Order::Realtime && !txns.history.has_real_time() {
+            continue;
+        }
+        let stronger = Requirement { order: *order, ..requirement };
+        if saturate(txns, &facts, data, stronger, meter)? == Saturated::Consistent {
             return Ok(None);
         }
     }
-    saturate(txns, &facts, data, requirement, meter)
+    match saturate(txns, &facts, data, requirement, meter)? {
+        Saturated::Contradiction(anomaly) => Ok(anomaly.map(|anomaly| *anomaly)),
+        Saturated::Consistent | Saturated::Circular => Ok(None),
+    }
+}
+
+/// What came of one order.
+#[derive(Debug, PartialEq)]
+enum Saturated {
+    Consistent,
+    /// Dependencies go in a circle already, which is an anomaly of its own.
+    Circular,
+    Contradiction(Option<Box<Anomaly>>),
 }
 
 fn saturate(
@@ -111,12 +131,11 @@ fn saturate(
     data: &Edges,
     requirement: Requirement,
     meter: &Meter,
-) -> Result<Option<Anomaly>, Exhausted> {
+) -> Result<Saturated, Exhausted> {
     let mut edges = Edges { vertex_count: data.vertex_count, list: data.list.clone() };
     orders::link(&txns.list, requirement.order, &mut edges);
     let Some(chains) = Chains::new(txns, facts, &edges, requirement.order, meter)? else {
-        // Dependencies go in a circle already, which is an anomaly of its own.
-        return Ok(None);
+        return Ok(Saturated::Circular);
     };
     // The closure walks backwards.
     for edge in &mut edges.list {
@@ -124,10 +143,11 @@ fn saturate(
     }
     let mut closure = Closure::new(txns, facts, &chains, requirement.paths, edges);
     match closure.run(meter)? {
-        Outcome::Consistent => Ok(None),
+        Outcome::Consistent => Ok(Saturated::Consistent),
         Outcome::Contradiction(at) => {
             let edges = closure.into_edges();
-            Ok(cycle::anomaly(txns, facts, &edges, requirement, at))
+            let anomaly = cycle::anomaly(txns, facts, &edges, requirement, at);
+            Ok(Saturated::Contradiction(anomaly.map(Box::new)))
         }
     }
 }
