@@ -128,7 +128,7 @@ fn errors_name_file_line_and_column() {
     let invoke = "{:type :invoke, :process 0, :f :read, :value nil}\n";
     for (text, place, parts) in [
         (
-            &format!("{invoke}{{:type :invoke, :f :read, :client 3}}"),
+            &*format!("{invoke}{{:type :invoke, :f :read, :client 3}}"),
             "2:1",
             &["no :process", "is it :client? then name"][..],
         ),
