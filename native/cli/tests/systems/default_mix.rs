@@ -57,7 +57,7 @@ fn who_says_nothing_of_faults_gets_a_mix_of_packages_in_eras_that_replays() {
     let stage = stage("Probe", "[nemesis]\ninterval_s = 0.5\nera_s = 4.0\n", 10);
     let run = stage.run(None);
     let said = &run.ended.stderr;
-    let notice = "by default a rotating mix of partition, packet, kill, pause, vm is injected";
+    let notice = "faults are the default: a rotating mix of partition, packet, kill, pause, vm";
     assert!(said.contains(notice), "{said}");
     assert!(run.results["run"]["notes"].to_string().contains(notice), "{}", run.results["run"]);
     let eras = run.records("nemesis", "era");
