@@ -182,7 +182,7 @@ fn sigterm() {
 #[test]
 fn the_end_of_the_life_line() {
     let (live, code, said) = leave("end of the life line", |live, _| live.cut_life_line());
-    assert_interrupted(&live, code, &said, "whoever started the run is gone");
+    assert_interrupted(&live, code, &said, "the process that started the run is gone");
 }
 
 /// An analysis that takes longer than anybody waits: a checker reads a log of a terabyte (a hole).
