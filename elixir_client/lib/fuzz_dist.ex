@@ -105,7 +105,7 @@ defmodule FuzzDist do
   | option | default | what |
   |---|---|---|
   | `:timeout` | #{@options[:timeout]} | milliseconds that each checker may take, or `:infinity`; past it the verdict is `:unknown`, with how far it got. Evidence for a verdict that stands may take some seconds more |
-  | `:memory_mib_max` | #{@options[:memory_mib_max]} | MiB that the search may take beyond the history itself; past it likewise |
+  | `:memory_mib_max` | #{@options[:memory_mib_max]} | MiB that the library may hold in this VM, the history included; past it likewise |
   | `:model` | none | for `linearizable`, a model of your own: a module or `{module, argument}`, see `FuzzDist.Model` |
 
   An error is a sentence: about the history (with file, line and column), the checker, an option, or how to build the
