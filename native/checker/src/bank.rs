@@ -100,7 +100,9 @@ impl Bank {
         let mut reads = 0u64;
         let mut anomalies = Vec::new();
         let mut kinds: BTreeMap<&'static str, u64> = BTreeMap::new();
-        for op in history.client_ops().filter(|op| op.f == "read" && op.op_type == OpType::Ok) {
+        for op in crate::budget::client_ops(history)
+            .filter(|op| op.f == "read" && op.op_type == OpType::Ok)
+        {
             reads += 1;
             if let Some((kind, text)) = self.judge(op, &mut accounts, &mut total)? {
                 *kinds.entry(kind).or_default() += 1;

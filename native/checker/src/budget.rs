@@ -107,6 +107,11 @@ pub(crate) fn ops(
     history.ops().iter().inspect(|_| poll())
 }
 
+/// The records of clients, polling at each.
+pub(crate) fn client_ops(history: &History) -> impl Iterator<Item = &Op> {
+    history.client_ops().inspect(|_| poll())
+}
+
 /// The operations of clients with their completions, polling at each.
 pub(crate) fn client_pairs(history: &History) -> impl Iterator<Item = (&Op, Option<&Op>)> {
     history.client_pairs().inspect(|_| poll())

@@ -48,7 +48,7 @@ impl Checker for UniqueIds {
         let (mut attempts, mut acknowledged) = (0u64, 0u64);
         let mut result = CheckResult::new(INFO.name, Verdict::Valid, "");
         let mut again: HashMap<&Value, Vec<u64>, FxBuildHasher> = HashMap::default();
-        for op in history.client_ops().filter(|op| op.f == "generate") {
+        for op in crate::budget::client_ops(history).filter(|op| op.f == "generate") {
             match op.op_type {
                 OpType::Invoke => attempts += 1,
                 OpType::Ok => {

@@ -69,7 +69,7 @@ impl Checker for Monotonic {
     }
 
     fn decide(&self, history: &History, meter: &Meter) -> CheckResult {
-        let is_table = history.client_ops().any(|op| op.f == "add");
+        let is_table = crate::budget::client_ops(history).any(|op| op.f == "add");
         let found = match is_table {
             true => table::check(history, self.global),
             false => observed(history, self.global, meter),
