@@ -9,8 +9,8 @@ defmodule FuzzDist.Spec do
   alias FuzzDist.{InputError, Suggest, Toml, Workload}
   alias FuzzDist.Spec.Nemesis
 
-  @top ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s placement
-          roles cluster client_options client workload workload_options generator final_generator nemesis
+  @top ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s
+          recovery_check placement roles cluster client_options client workload workload_options generator final_generator nemesis
           checkers store)a
   @cluster ~w(command env naming cookie net_ticktime_s net_tickintensity
               prevent_overlapping_partitions time_warp connect restart_crashed ready_timeout_ms ports code_paths
@@ -29,7 +29,8 @@ defmodule FuzzDist.Spec do
     [:nemesis, :boundaries],
     [:roles]
   ]
-  @plain ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s placement store roles)a
+  @plain ~w(name seed nodes concurrency time_limit_s op_timeout_ms rate warm_up_s recovery_s recovery_check
+            placement store roles)a
 
   @doc false
   # The options that there are, by place; the core's own tests compare them with its keys.

@@ -46,6 +46,7 @@ defmodule FuzzDist.Test do
   | `rate` | unlimited | operations a second in total |
   | `warm_up_s` | `1` | time without faults at the start |
   | `recovery_s` | `10` | how long the cluster may take to come together after the last heal; final operations wait all of it |
+  | `recovery_check` | `true` | ask everything that worked again after the last heal; what never answers makes the run invalid |
   | `placement` | `:node` | `:node`: operations run in the nodes; `:client`: in client VMs |
   | `seed` | drawn | where every random draw comes from |
   | `client_options` | `[]` | given to callbacks as `context.options` |

@@ -138,7 +138,9 @@ fn kill_9_under_load_loses_nothing_that_was_acknowledged() {
     assert!(invented.is_empty(), "completed and never executed: {invented:?}");
 
     let analysed = live.assert_analysable();
-    assert!(analysed.stderr.contains("the run did not come to its end"), "{analysed:?}");
+    assert_eq!(analysed.code, Some(2), "a run that was killed does not pass: {analysed:?}");
+    assert!(analysed.stderr.contains("the run was killed"), "{analysed:?}");
+    assert!(analysed.stderr.contains("did not reach its end"), "{analysed:?}");
 
     truncate(&live, 7);
     let torn = recover(&live);

@@ -63,6 +63,8 @@ pub struct Spec {
     /// How long the cluster may take after the last heal to come together; final operations wait all of
     /// it, so that a system that converges can.
     pub recovery_s: f64,
+    /// Whether everything that worked is asked again after the last heal, and must answer.
+    pub recovery_check: bool,
     /// Where operations run.
     pub placement: Placement,
     /// What nodes are for: the nodes of each role.
@@ -93,6 +95,7 @@ impl Default for Spec {
             rate: None,
             warm_up_s: 1.0,
             recovery_s: 10.0,
+            recovery_check: true,
             placement: Placement::Node,
             roles: Roles::new(),
             cluster: ClusterSpec::default(),

@@ -65,8 +65,10 @@ pub struct Written {
     pub results: PathBuf,
     /// `report.html`.
     pub report: PathBuf,
-    /// Every file, those two included.
+    /// Every file that was written, those two included.
     pub files: Vec<PathBuf>,
+    /// Why others could not be written: the folder is not ours, or the disk is full.
+    pub failed: Vec<String>,
     /// What was counted on the way; [`explain`] wants it.
     pub summary: Summary,
 }
@@ -74,7 +76,8 @@ pub struct Written {
 /// Writes every file of the report into the folder of the run, which must exist.
 ///
 /// Each file is written beside its place and renamed, so that a reader never sees half of one and an
-/// interrupted rewrite leaves the old report.
+/// interrupted rewrite leaves the old report. A file that cannot be written is told in [`Written::failed`]
+/// and keeps no other from being written.
 pub fn write(
     run_dir: &Path,
     info: &RunInfo,
@@ -84,25 +87,37 @@ pub fn write(
 ) -> Result<Written, ReportError> {
     let summary = analyse(history, schedule);
     let sample = sample::take(history, result);
-    let mut files = Vec::new();
-    let mut put = |name: &str, content: &str| -> Result<PathBuf, ReportError> {
-        let path = run_dir.join(name);
-        replace(&path, content)?;
-        files.push(path.clone());
-        Ok(path)
-    };
-    let results = put("results.json", &results::to_json(info, &summary, history, result)?)?;
-    put("junit.xml", &junit::to_xml(info, result))?;
-    put("latency-raw.svg", &svg::latency_raw(info, &summary, &sample))?;
-    put("latency-quantiles.svg", &svg::latency_quantiles(info, &summary))?;
-    put("rate.svg", &svg::rate(info, &summary))?;
+    let mut out = Files { run_dir, written: Vec::new(), failed: Vec::new() };
+    out.put("results.json", &results::to_json(info, &summary, history, result)?);
+    out.put("junit.xml", &junit::to_xml(info, result));
+    out.put("latency-raw.svg", &svg::latency_raw(info, &summary, &sample));
+    out.put("latency-quantiles.svg", &svg::latency_quantiles(info, &summary));
+    out.put("rate.svg", &svg::rate(info, &summary));
     if let Some(chart) = svg::clock_skew(info, &summary) {
-        put("clock-skew.svg", &chart)?;
+        out.put("clock-skew.svg", &chart);
     }
     let data = page::data(info, &summary, history, result, &sample)?;
-    put("timeline.html", &page::timeline(info, result, &data))?;
-    let report = put("report.html", &page::report(info, result, &data))?;
-    Ok(Written { results, report, files, summary })
+    out.put("timeline.html", &page::timeline(info, result, &data));
+    out.put("report.html", &page::report(info, result, &data));
+    let (results, report) = (run_dir.join("results.json"), run_dir.join("report.html"));
+    Ok(Written { results, report, files: out.written, failed: out.failed, summary })
+}
+
+/// The files of a report. One that cannot be written does not keep the others from being written.
+struct Files<'a> {
+    run_dir: &'a Path,
+    written: Vec<PathBuf>,
+    failed: Vec<String>,
+}
+
+impl Files<'_> {
+    fn put(&mut self, name: &str, content: &str) {
+        let path = self.run_dir.join(name);
+        match replace(&path, content) {
+            Ok(()) => self.written.push(path),
+            Err(error) => self.failed.push(error.to_string()),
+        }
+    }
 }
 
 /// Writes a file beside its place and renames it, so that nobody ever sees half of it.

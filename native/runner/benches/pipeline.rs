@@ -22,7 +22,7 @@ use fuzz_dist_core::seed::Seed;
 use fuzz_dist_nemesis::guard::{Guard, SpawnRequest};
 use fuzz_dist_runner::agents::message::tagged;
 use fuzz_dist_runner::agents::{Agents, EVENTS_MAX, Link, Role, WorkerEvent};
-use fuzz_dist_runner::operations::{Operations, Placing, Tally};
+use fuzz_dist_runner::operations::{Operations, Placing, Tally, Until};
 use fuzz_dist_runner::recorder::{Recorder, map};
 use fuzz_dist_runner::stop::Stop;
 use fuzz_dist_schedule::{Env, Expr, Interpreter, compile};
@@ -231,7 +231,7 @@ impl Bench {
             let env = Env::new(IN_FLIGHT as u32, &nodes, Seed(seed));
             let mut generator = Interpreter::new(compile(&expr, &env)?, IN_FLIGHT as u32);
             let began = Instant::now();
-            operations.run(&mut generator, None, &stop)?;
+            operations.run(&mut generator, &Until::default(), &stop)?;
             let rate = tally.look().ok as f64 / began.elapsed().as_secs_f64();
             operations.close();
             stop.ask(fuzz_dist_runner::stop::StopReason::Interrupted("over".into()));

@@ -2,21 +2,23 @@
 //! that was torn by `kill -9` a year ago.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use fuzz_dist_checker::{Budget, check_all, vacuity};
+use fuzz_dist_checker::{Budget, check_all, recovery, vacuity};
 use fuzz_dist_core::fault::FaultSchedule;
 use fuzz_dist_core::file;
-use fuzz_dist_core::history_file::Reader;
+use fuzz_dist_core::history_file::{Header, Reader};
 use fuzz_dist_core::spec::{CheckerSpec, Placement, Spec};
 use fuzz_dist_core::store::RunDir;
 use fuzz_dist_core::{CheckResult, History, Op, Verdict};
-use fuzz_dist_report::RunInfo;
+use fuzz_dist_report::{RunInfo, Summary};
 
 use crate::crashes;
 use crate::default_nemesis;
 use crate::plan;
 use crate::request::{RunError, RunOutcome};
+use crate::signals;
+use crate::stop::Stop;
 use crate::surprises;
 use crate::tested;
 
@@ -27,91 +29,233 @@ const SCHEDULE_BYTES_MAX: u64 = 64 << 20;
 /// Time for all checkers together; past it they answer `unknown`.
 const CHECK_TIME_MAX: std::time::Duration = std::time::Duration::from_secs(600);
 
+/// What only the live run knew, for its report.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// How this program was called.
+    pub(crate) program: String,
+    /// Versions of what ran.
+    pub(crate) versions: BTreeMap<String, String>,
+    /// What could not be written.
+    pub(crate) warnings: Vec<String>,
+}
+
 /// Checks a stored run with its own checkers and writes its report anew; or with others, and then leaves
 /// its files as they are: they tell the verdict of the run, not of a question about it.
+///
+/// The first SIGINT, SIGTERM or SIGHUP ends the checkers: the verdict is then `unknown` (or an `invalid`
+/// that was found until then), and the files stay as they are.
 pub fn analyze(run_dir: &Path, checkers: Option<Vec<CheckerSpec>>) -> Result<RunOutcome, RunError> {
     if checkers.is_none() {
         refuse_other_folders(run_dir)?;
     }
-    analyze_with(run_dir, checkers, "fuzz_dist", &BTreeMap::new())
+    let stop = Stop::default();
+    signals::listen(&stop)?;
+    let stored = Stored::read(run_dir)?;
+    let is_own = checkers.is_none();
+    let result = stored.check(checkers, &stop)?;
+    let writes = is_own && !stop.is_set();
+    let live = Live { program: "fuzz_dist".into(), ..Live::default() };
+    Ok(stored.outcome(result, live, writes))
 }
 
-/// As [`analyze`], with what only the live run knew: how this program was called, and versions.
-pub(crate) fn analyze_with(
-    run_dir: &Path,
-    checkers: Option<Vec<CheckerSpec>>,
-    program: &str,
-    versions: &BTreeMap<String, String>,
-) -> Result<RunOutcome, RunError> {
-    let own_checkers = checkers.is_none();
-    let files = RunDir::at(run_dir);
-    let spec_file = files.spec();
-    let text = file::read_text(&spec_file, SPEC_BYTES_MAX).map_err(|e| {
-        RunError::Input(format!("{}: {e}; is this the folder of a run?", spec_file.display()))
-    })?;
-    let spec = fuzz_dist_core::spec::parse(&text, &spec_file.display().to_string())
-        .map_err(|e| RunError::Input(e.to_string()))?;
-    let schedule = read_schedule(&files.schedule())?;
-    file::open(&files.history())
-        .map_err(|e| RunError::Input(format!("{}: {e}", files.history().display())))?;
-    let recovered = Reader::open(files.history()).map_err(|e| RunError::Input(e.to_string()))?;
-    let torn = recovered.torn.as_ref().map(|tail| {
-        format!(
-            "the last {} bytes of the history, from byte {}, are torn and were left out ({})",
-            tail.bytes, tail.offset, tail.reason
-        )
-    });
-    let header = recovered.header;
-    let history = History::new(recovered.ops).map_err(|e| RunError::Input(e.to_string()))?;
-    let interrupted = interruption(&history);
-    let checkers = match checkers {
-        Some(given) => given,
-        None => plan::checkers(&spec)?,
-    };
-    let checkers = tell_place(checkers, run_dir, header.clock.start_wall_ns);
-    let mut result = check(&schedule, &history, &checkers, interrupted.as_deref());
-    if result.verdict == Verdict::Invalid {
-        let summary = fuzz_dist_report::analyse(&history, &schedule);
-        fuzz_dist_report::retell(&history, &mut result, &summary);
+/// Checks a run that has just ended, and writes its report. It was perhaps interrupted before; a signal from now
+/// on ends the checkers.
+pub(crate) fn analyze_run(run_dir: &Path, live: Live, stop: &Stop) -> Result<RunOutcome, RunError> {
+    let stored = Stored::read(run_dir)?;
+    let result = stored.check(None, stop)?;
+    Ok(stored.outcome(result, live, true))
+}
+
+/// The files of a run, read.
+struct Stored {
+    files: RunDir,
+    spec: Spec,
+    spec_toml: String,
+    schedule: FaultSchedule,
+    header: Header,
+    history: History,
+    /// Why it was asked to end before its time.
+    interrupted: Option<String>,
+    /// What of the end of its history is damaged.
+    torn: Option<String>,
+}
+
+impl Stored {
+    fn read(run_dir: &Path) -> Result<Stored, RunError> {
+        let files = RunDir::at(run_dir);
+        let spec_file = files.spec();
+        let spec_toml = file::read_text(&spec_file, SPEC_BYTES_MAX).map_err(|e| {
+            RunError::Input(format!("{}: {e}; is this the folder of a run?", spec_file.display()))
+        })?;
+        let spec = fuzz_dist_core::spec::parse(&spec_toml, &spec_file.display().to_string())
+            .map_err(|e| RunError::Input(e.to_string()))?;
+        let schedule = read_schedule(&files.schedule())?;
+        file::open(&files.history())
+            .map_err(|e| RunError::Input(format!("{}: {e}", files.history().display())))?;
+        let recovered =
+            Reader::open(files.history()).map_err(|e| RunError::Input(e.to_string()))?;
+        let torn = recovered.torn.as_ref().map(|tail| {
+            format!(
+                "the last {} bytes of the history, from byte {}, are torn and were left out ({})",
+                tail.bytes, tail.offset, tail.reason
+            )
+        });
+        let header = recovered.header;
+        let history = History::new(recovered.ops).map_err(|e| RunError::Input(e.to_string()))?;
+        let interrupted = interruption(&history);
+        Ok(Stored { files, spec, spec_toml, schedule, header, history, interrupted, torn })
     }
-    let replay_command = replay_command(program, run_dir);
-    let info = RunInfo {
-        run_id: header.run.clone(),
-        seed: header.seed.0,
-        started_wall_ns: header.clock.start_wall_ns,
-        duration_ns: history.ops().iter().map(|op| op.time_ns).max().unwrap_or(0).max(0) as u64,
-        spec_toml: text,
-        replay_command: replay_command.clone(),
-        notes: {
-            let mut all = notes(&history, interrupted.is_some());
-            all.extend(surprises::notes(&history, result.verdict));
-            all
-        },
-        versions: versions.clone(),
-        tested: tested::of(&history),
-        boundaries: schedule.boundaries.clone(),
-        interrupted,
-        torn,
-        ..info_of_spec(&spec)
-    };
-    let (summary, report) = if own_checkers {
-        export_edn(&files, &history)?;
-        let written = fuzz_dist_report::write(run_dir, &info, &history, &schedule, &result)
-            .map_err(|e| RunError::Input(format!("the report cannot be written: {e}")))?;
-        (written.summary, Some(written.report))
-    } else {
-        (fuzz_dist_report::analyse(&history, &schedule), None)
-    };
-    let explanation = fuzz_dist_report::explain(&info, &summary, &history, &result, false);
-    Ok(RunOutcome {
-        run_dir: run_dir.to_owned(),
-        verdict: result.verdict,
-        result,
-        explanation,
-        report,
-        replay_command,
-        seed: header.seed.0,
-    })
+
+    /// Checks it with its own checkers, or with those given.
+    fn check(
+        &self,
+        checkers: Option<Vec<CheckerSpec>>,
+        stop: &Stop,
+    ) -> Result<CheckResult, RunError> {
+        let guard = match &checkers {
+            None => recovery_guard(&self.spec, &self.history),
+            Some(_) => None,
+        };
+        let checkers = match checkers {
+            Some(given) => given,
+            None => plan::checkers(&self.spec)?,
+        };
+        let run_dir = self.files.path();
+        let checkers = tell_place(checkers, run_dir, self.header.clock.start_wall_ns);
+        // A run that was interrupted has its stop set; from then on the second signal ends the process.
+        let was_stopped = stop.is_set();
+        let cancel = (!was_stopped).then(|| stop.flag());
+        let budget = Budget { time: Some(CHECK_TIME_MAX), cancel, ..Budget::default() };
+        let mut result = check_all(&self.history, &checkers, &budget);
+        // What was left out since it cannot be had here is told, but nobody waited for it.
+        let left_out = left_out(&self.history).len();
+        let mut guards = vec![vacuity(&self.history, self.schedule.faults.len() > left_out)];
+        guards.extend(guard);
+        guards.extend(self.completeness());
+        guards.extend(interrupted_analysis(was_stopped, stop));
+        for guard in guards {
+            if guard.verdict > result.verdict {
+                result.verdict = guard.verdict;
+                result.reason = match guard.verdict {
+                    Verdict::Invalid => format!("{}: {}", guard.checker, guard.reason),
+                    _ => guard.reason.clone(),
+                };
+            }
+            result.anomalies.extend(guard.anomalies.iter().cloned());
+            result.parts.push(guard);
+        }
+        if result.verdict == Verdict::Invalid {
+            let summary = fuzz_dist_report::analyse(&self.history, &self.schedule);
+            fuzz_dist_report::retell(&self.history, &mut result, &summary);
+        }
+        Ok(result)
+    }
+
+    /// A run that did not reach its end tested less than it says: it does not pass. What it proves stays
+    /// proved.
+    fn completeness(&self) -> Option<CheckResult> {
+        let reason = match (&self.interrupted, heal_failure(&self.history), &self.torn) {
+            (Some(reason), ..) => reason.clone(),
+            (None, Some(reason), _) => format!("not every fault could be healed: {reason}"),
+            (None, None, _) if !completed(&self.history) => format!(
+                "the run did not reach its end: it was killed {}",
+                last_phase(&self.history)
+            ),
+            (None, None, Some(torn)) => format!("the run was killed: {torn}"),
+            (None, None, None) => return None,
+        };
+        Some(CheckResult::new("completeness", Verdict::Unknown, reason))
+    }
+
+    /// The verdict with its report. What cannot be written costs no verdict.
+    fn outcome(self, result: CheckResult, live: Live, writes: bool) -> RunOutcome {
+        let run_dir = self.files.path();
+        let replay_command = replay_command(&live.program, run_dir);
+        let history = &self.history;
+        let end_ns = history.ops().iter().map(|op| op.time_ns).max().unwrap_or(0);
+        let info = RunInfo {
+            run_id: self.header.run.clone(),
+            seed: self.header.seed.0,
+            started_wall_ns: self.header.clock.start_wall_ns,
+            duration_ns: end_ns.max(0) as u64,
+            spec_toml: self.spec_toml.clone(),
+            replay_command: replay_command.clone(),
+            notes: self.notes(result.verdict),
+            versions: live.versions,
+            tested: tested::of(history),
+            boundaries: self.schedule.boundaries.clone(),
+            interrupted: self.interrupted.clone(),
+            torn: self.torn.clone(),
+            ..info_of_spec(&self.spec)
+        };
+        let mut warnings = live.warnings;
+        let (summary, report) = match writes {
+            true => self.write(&info, &result, &mut warnings),
+            false => (fuzz_dist_report::analyse(history, &self.schedule), None),
+        };
+        let explanation = fuzz_dist_report::explain(&info, &summary, history, &result, false);
+        RunOutcome {
+            run_dir: run_dir.to_owned(),
+            verdict: result.verdict,
+            result,
+            explanation,
+            report,
+            warnings,
+            replay_command,
+            seed: self.header.seed.0,
+        }
+    }
+
+    fn notes(&self, verdict: Verdict) -> Vec<String> {
+        let mut all = notes(&self.history, self.interrupted.is_some());
+        all.extend(surprises::notes(&self.history, verdict));
+        all
+    }
+
+    /// Writes `history.edn` and the report, as far as possible.
+    fn write(
+        &self,
+        info: &RunInfo,
+        result: &CheckResult,
+        warnings: &mut Vec<String>,
+    ) -> (Summary, Option<PathBuf>) {
+        let (run_dir, history) = (self.files.path(), &self.history);
+        match fuzz_dist_report::write(run_dir, info, history, &self.schedule, result) {
+            Ok(written) => {
+                warnings.extend(written.failed);
+                warnings.extend(export_edn(&self.files, history).err());
+                let report = Some(written.report).filter(|path| written.files.contains(path));
+                (written.summary, report)
+            }
+            Err(error) => {
+                warnings.push(format!("the report cannot be written: {error}"));
+                (fuzz_dist_report::analyse(history, &self.schedule), None)
+            }
+        }
+    }
+}
+
+/// Checkers that were broken off leave the question open.
+fn interrupted_analysis(was_stopped: bool, stop: &Stop) -> Option<CheckResult> {
+    let reason = stop.reason().filter(|_| !was_stopped)?;
+    let text = format!("{}, during the analysis", reason.text());
+    Some(CheckResult::new("analysis", Verdict::Unknown, text))
+}
+
+/// Whether everything that worked still did at the end, in every run whose spec does not say otherwise.
+fn recovery_guard(spec: &Spec, history: &History) -> Option<CheckResult> {
+    let name = recovery::INFO.name;
+    let is_listed =
+        spec.checkers.iter().flatten().any(|checker: &CheckerSpec| checker.name == name);
+    if !spec.recovery_check || is_listed {
+        return None;
+    }
+    let options = [("without-faults".to_owned(), "judge".into())];
+    let checker = CheckerSpec { name: name.into(), options: options.into_iter().collect() };
+    // A checker of ours with options of ours: should it not be built, that is told as for any other.
+    let mut result = check_all(history, &[checker], &Budget::default());
+    result.parts.pop()
 }
 
 /// What the spec says about a run; the rest is as in a run that never began.
@@ -149,8 +293,7 @@ fn notes(history: &History, interrupted: bool) -> Vec<String> {
     if completed(history) || interrupted {
         return notes;
     }
-    let killed = "the run did not come to its end, it was killed: the verdict is about what was recorded \
-                  until then";
+    let killed = "the run was killed: the verdict is about what was recorded until then";
     notes.push(killed.to_owned());
     notes
 }
@@ -273,30 +416,6 @@ fn tell_place(
     checkers
 }
 
-fn check(
-    schedule: &FaultSchedule,
-    history: &History,
-    checkers: &[CheckerSpec],
-    interrupted: Option<&str>,
-) -> CheckResult {
-    let budget = Budget { time: Some(CHECK_TIME_MAX), ..Budget::default() };
-    let mut result = check_all(history, checkers, &budget);
-    // What was left out since it cannot be had here is told, but nobody waited for it.
-    let left_out = left_out(history).len();
-    let mut guards = vec![vacuity(history, schedule.faults.len() > left_out)];
-    if let Some(reason) = interrupted {
-        guards.push(CheckResult::new("completeness", Verdict::Unknown, reason));
-    }
-    for guard in guards {
-        if guard.verdict > result.verdict {
-            result.verdict = guard.verdict;
-            result.reason.clone_from(&guard.reason);
-        }
-        result.parts.push(guard);
-    }
-    result
-}
-
 fn observer_ops<'a>(history: &'a History, f: &'a str) -> impl Iterator<Item = &'a Op> {
     history.ops().iter().filter(move |op| !op.is_client() && op.f.as_str() == f)
 }
@@ -315,23 +434,26 @@ fn completed(history: &History) -> bool {
         .any(|op| op.value.get("name").and_then(|name| name.as_text()) == Some("teardown"))
 }
 
-fn export_edn(files: &RunDir, history: &History) -> Result<(), RunError> {
+/// What could not be healed.
+fn heal_failure(history: &History) -> Option<String> {
+    let failed = |op: &&Op| op.f == "heal-failed" || op.f == "fault-heal-failed";
+    let op = history.ops().iter().filter(|op| !op.is_client()).find(failed)?;
+    Some(op.value.get("reason").and_then(|reason| reason.as_text()).unwrap_or("?").to_owned())
+}
+
+/// `in its phase main, after 9.1 s`.
+fn last_phase(history: &History) -> String {
+    let end_ns = history.ops().iter().map(|op| op.time_ns).max().unwrap_or(0);
+    let phase = observer_ops(history, "phase").last();
+    let name = phase.and_then(|op| op.value.get("name")?.as_text()).unwrap_or("setup");
+    format!("in its phase {name}, after {:.1} s", end_ns as f64 / 1e9)
+}
+
+fn export_edn(files: &RunDir, history: &History) -> Result<(), String> {
     let path = files.history_edn();
-    let failed = |e: std::io::Error| {
-        RunError::Input(format!("cannot write {}: {e}; nothing else was changed", path.display()))
-    };
-    file::replace(&path, |out| fuzz_dist_core::interop::write_edn(history, out)).map_err(failed)
+    file::replace(&path, |out| fuzz_dist_core::interop::write_edn(history, out))
+        .map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_replay_command_can_be_pasted() {
-        let command = |folder| replay_command("fuzz_dist", Path::new(folder));
-        assert_eq!(command("store/t/1"), "fuzz_dist replay store/t/1");
-        assert_eq!(command("my store/t/1"), "fuzz_dist replay 'my store/t/1'");
-        assert_eq!(replay_command(MIX, Path::new("r")), "mix fuzz_dist.replay r");
-    }
-}
+mod tests;

@@ -21,7 +21,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fuzz_dist_core::Value;
-use fuzz_dist_core::fault::{Event, Fault, FaultSchedule, Resolved, Subject, Target};
+use fuzz_dist_core::fault::{
+    Event, Fault, FaultKind, FaultSchedule, MembershipFault, Resolved, Subject, Target,
+};
+use fuzz_dist_core::fault_log::{LASTING_KEY, LASTING_KINDS};
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
 use fuzz_dist_core::sync::lock;
@@ -31,7 +34,7 @@ use fuzz_dist_schedule::target::{self, Aim, Field};
 use crate::agents::Agents;
 use crate::mesh::Mesh;
 use crate::observer::Observations;
-use crate::recorder::Recorder;
+use crate::recorder::{Recorder, strings};
 use crate::request::{Reporter, RunError};
 use crate::stop::{Stop, StopReason};
 use crate::telemetry::Telemetry;
@@ -84,6 +87,8 @@ pub struct Nemesis {
     pub stop: Stop,
     /// The end of the main phase, and with it of all faults.
     pub over: Stop,
+    /// A fault that could not be healed, which ends the main phase.
+    pub unhealed: Stop,
     /// For nodes that were started again.
     pub workers: Workers,
     /// For the target `primaries`.
@@ -348,7 +353,9 @@ impl Nemesis {
         let applied_ns = self.recorder.clock().at_ns(applied.monotonic_ns);
         let late_us = applied_ns as i64 / 1000 - at_ns as i64 / 1000;
         let late = [("late-us", Value::Int(late_us))];
-        let value = self.identify(fault, late.into_iter().chain(applied.decided));
+        let lasting = self.lasting(fault, &resolved).map(|nodes| (LASTING_KEY, strings(nodes)));
+        let decided = late.into_iter().chain(lasting).chain(applied.decided);
+        let value = self.identify(fault, decided);
         self.recorder.nemesis(applied_ns, "fault-applied", value)?;
         self.happenings.tell(applied_ns, Event::FaultApplied, fault.kind.name());
         let text = summary(fault, &resolved);
@@ -365,6 +372,20 @@ impl Nemesis {
             watcher: Some(watcher),
             started: Instant::now(),
         }))
+    }
+
+    /// The nodes that the fault changes in a way that its heal does not take back, if there are any. A
+    /// change of membership that leaves no majority may stop all of them.
+    fn lasting(&self, fault: &Fault, resolved: &Resolved) -> Option<Vec<String>> {
+        match &fault.kind {
+            FaultKind::Membership(
+                MembershipFault::Change { allow_unsafe: true }
+                | MembershipFault::Leave { allow_unsafe: true }
+                | MembershipFault::Forget { allow_unsafe: true },
+            ) => Some(self.spec.nodes.names()),
+            kind if LASTING_KINDS.contains(&kind.name()) => Some(resolved.nodes.clone()),
+            _ => None,
+        }
     }
 
     /// A fault that the run does without, since it cannot be had here.
@@ -464,11 +485,14 @@ impl Nemesis {
         }
         let healed_ns = match healed {
             Ok(monotonic_ns) => self.recorder.clock().at_ns(monotonic_ns),
+            // What was recorded until now keeps its verdict.
             Err(reason) => {
                 let text = format!("fault {} could not be healed: {reason}", fault.id);
                 self.reporter.line(&text);
-                self.stop.ask(StopReason::Broken(text.clone()));
-                return Err(RunError::Internal(text));
+                let value = self.identify(&fault, [("reason", Value::str(reason))]);
+                self.recorder.nemesis(self.recorder.now_ns(), "fault-heal-failed", value)?;
+                self.unhealed.ask(StopReason::Interrupted(text));
+                return Ok(());
             }
         };
         self.recorder.nemesis(healed_ns, "fault-healed", self.identify(&fault, []))?;

@@ -10,6 +10,7 @@
 //! not be sent, or whose client could not be opened, certainly did not happen: it fails, and its thread
 //! rests a while (10 ms, doubling to a second), so that a dead node does not flood the history.
 
+mod answers;
 mod slots;
 mod tally;
 
@@ -27,6 +28,7 @@ use crate::recorder::Recorder;
 use crate::request::{Check, Reporter, RunError};
 use crate::stop::Stop;
 use crate::surprises::Surprises;
+use answers::Answers;
 pub use slots::{Broadcaster, Placing};
 use slots::{Slot, Slots};
 pub use tally::Tally;
@@ -57,6 +59,23 @@ struct Thread {
     opened: Option<(i64, usize)>,
     rest_ns: u64,
     sent: u64,
+    answers: Answers,
+}
+
+/// When operations end.
+#[derive(Debug, Clone, Default)]
+pub struct Until {
+    /// No operation begins later, on the run's clock.
+    pub begin_ns: Option<u64>,
+    /// Operations that are open then stay open, on the run's clock.
+    pub deadline_ns: Option<u64>,
+    /// No operation begins once this is set.
+    pub over: Option<Stop>,
+    /// No operation begins once everything that worked has answered again, or was asked often enough
+    /// to tell that it does not.
+    pub answered: bool,
+    /// At most one operation begins in so long.
+    pub gap_ns: u64,
 }
 
 /// A completion that the generator hears of later.
@@ -83,6 +102,8 @@ pub struct Operations {
     op_timeout_ns: u64,
     /// The generator counts its time from here.
     base_ns: u64,
+    /// No operation begins before.
+    next_ns: u64,
 }
 
 impl std::fmt::Debug for Operations {
@@ -115,6 +136,7 @@ impl Operations {
             reporter,
             op_timeout_ns: op_timeout.as_nanos() as u64,
             base_ns: 0,
+            next_ns: 0,
         }
     }
 
@@ -190,33 +212,88 @@ impl Operations {
         }
     }
 
-    /// Runs the generator until it is done and every operation has completed, until `deadline_ns` of the
-    /// run, or until the run should stop; operations that are open then stay open.
+    /// Runs a generator from its beginning, until it is done and every operation has completed, or as `until`
+    /// says, or until the run should stop; operations that are open then stay open.
     pub fn run(
         &mut self,
         generator: &mut Interpreter,
-        deadline_ns: Option<u64>,
+        until: &Until,
         stop: &Stop,
     ) -> Result<(), RunError> {
         self.base_ns = self.recorder.now_ns();
+        self.perform(generator, until, stop)
+    }
+
+    /// Goes on with a generator that was run before, as if no time had passed since `paused_ns`.
+    pub fn resume(
+        &mut self,
+        generator: &mut Interpreter,
+        paused_ns: u64,
+        until: &Until,
+        stop: &Stop,
+    ) -> Result<(), RunError> {
+        self.base_ns += self.recorder.now_ns().saturating_sub(paused_ns);
+        self.perform(generator, until, stop)
+    }
+
+    /// From now on it counts what answers again.
+    pub fn ask_again(&mut self) {
+        let now_ns = self.recorder.now_ns();
+        self.threads.iter_mut().for_each(|thread| thread.answers.ask_again(now_ns));
+    }
+
+    /// What worked before [`Operations::ask_again`] and has not answered since: `read on n3`.
+    pub fn unanswered(&self) -> Vec<String> {
+        let threads = self.threads.iter().enumerate();
+        let all =
+            threads.map(|(thread, state)| (self.slots.node_of(thread as u32), &state.answers));
+        answers::unanswered(all)
+    }
+
+    /// Whether nothing is left to be asked.
+    fn is_answered(&self) -> bool {
+        let threads = self.threads.iter().enumerate();
+        let all =
+            threads.map(|(thread, state)| (self.slots.node_of(thread as u32), &state.answers));
+        answers::is_enough(all, self.recorder.now_ns())
+    }
+
+    /// Whether no operation is to begin any more.
+    fn is_over(&self, until: &Until) -> bool {
+        until.begin_ns.is_some_and(|begin_ns| self.recorder.now_ns() >= begin_ns)
+            || until.over.as_ref().is_some_and(Stop::is_set)
+            || until.answered && self.is_answered()
+    }
+
+    fn perform(
+        &mut self,
+        generator: &mut Interpreter,
+        until: &Until,
+        stop: &Stop,
+    ) -> Result<(), RunError> {
         loop {
-            let late = deadline_ns.is_some_and(|deadline_ns| self.recorder.now_ns() > deadline_ns);
+            let now_ns = self.recorder.now_ns();
+            let late = until.deadline_ns.is_some_and(|deadline_ns| now_ns > deadline_ns);
             if late || stop.is_set() {
                 return self.recorder.record_all(&mut self.records);
             }
             self.take_events(generator)?;
             let now_ns = self.recorder.now_ns();
             self.expire(generator, now_ns);
-            self.wake(generator, now_ns);
-            let next = self.invoke(generator)?;
+            let over = self.is_over(until);
+            // Threads need no rest before nothing.
+            self.wake(generator, if over { u64::MAX } else { now_ns });
+            let next = if over { Turn::Done } else { self.invoke(generator, until)? };
             self.recorder.record_all(&mut self.records)?;
             self.tally.publish();
             self.slots.flush();
             let wake_ns = match next {
                 Turn::Again => continue,
                 Turn::Done if self.in_flight() == 0 && self.resting.is_empty() => return Ok(()),
-                Turn::Done | Turn::Completion => u64::MAX,
-                Turn::At(time_ns) => time_ns,
+                Turn::Done | Turn::Completion => {
+                    until.begin_ns.filter(|_| !over).unwrap_or(u64::MAX)
+                }
+                Turn::At(time_ns) => time_ns.min(until.begin_ns.unwrap_or(u64::MAX)),
             };
             self.sleep(generator, wake_ns)?;
         }
@@ -354,6 +431,7 @@ impl Operations {
         op.error = done.error;
         op.node = Some(self.slots.node_of(thread));
         op.extra = flight.extra;
+        self.threads[thread as usize].answers.completed(&op);
         if let Some(line) = self.surprises.of(&op) {
             self.reporter.line(&line);
         }
@@ -428,16 +506,22 @@ impl Operations {
             }
             let rested = self.resting.swap_remove(i);
             let (f, value) = (rested.f, &rested.value);
-            let time_ns = now_ns - self.base_ns;
+            let time_ns = self.recorder.now_ns() - self.base_ns;
             generator.complete(rested.thread, OpType::Fail, f, value, time_ns, false);
         }
     }
 
-    fn invoke(&mut self, generator: &mut Interpreter) -> Result<Turn, RunError> {
+    fn invoke(&mut self, generator: &mut Interpreter, until: &Until) -> Result<Turn, RunError> {
         for _ in 0..TURN_MAX {
             let now_ns = self.recorder.now_ns();
+            if until.gap_ns > 0 && now_ns < self.next_ns {
+                return Ok(Turn::At(self.next_ns));
+            }
             match generator.next(now_ns - self.base_ns) {
-                Next::Invoke(invocation) => self.send(generator, invocation, now_ns),
+                Next::Invoke(invocation) => {
+                    self.next_ns = now_ns + until.gap_ns;
+                    self.send(generator, invocation, now_ns);
+                }
                 Next::Log(text) => {
                     let value = crate::recorder::map([("text", Value::str(text))]);
                     self.recorder.observer(now_ns, "log", None, value)?;
@@ -464,6 +548,7 @@ impl Operations {
         let thread_count = self.threads.len() as u64;
         let state = &mut self.threads[thread as usize];
         state.sent += 1;
+        state.answers.asked(f);
         let id = state.sent * thread_count + u64::from(thread);
         let flight = Flight { id, process, f, value, invoked_ns: now_ns, extra };
         let slot = self.slots.of_thread(thread);

@@ -21,7 +21,9 @@ pub struct Plan {
     threads: u32,
     nodes: Vec<String>,
     seed: Seed,
+    /// Operations of the main phase, without its end, which is that of the phase.
     main: Expr,
+    again: Option<Expr>,
     last: Option<Expr>,
     /// The faults.
     pub schedule: FaultSchedule,
@@ -136,7 +138,8 @@ impl Plan {
             threads: thread_count(spec)?,
             nodes,
             seed,
-            main: plan.generator,
+            main: plan.endless,
+            again: plan.recovery_generator,
             last: plan.final_generator,
             schedule,
             notes: plan.notes,
@@ -154,6 +157,14 @@ impl Plan {
     pub fn main_generator(&self) -> Result<Interpreter, RunError> {
         let env = Env::new(self.threads, &self.nodes, self.seed);
         Ok(Interpreter::new(compile(&self.main, &env).map_err(input)?, self.threads))
+    }
+
+    /// Operations that ask everything again after the last heal, if the workload has some of its own.
+    pub fn recovery_generator(&self, processes: &[i64]) -> Result<Option<Interpreter>, RunError> {
+        let Some(expr) = &self.again else { return Ok(None) };
+        let env = Env::for_recovery(self.threads, &self.nodes, self.seed);
+        let generator = compile(expr, &env).map_err(input)?;
+        Ok(Some(Interpreter::with_processes(generator, self.threads, processes)))
     }
 
     /// Whether operations follow the recovery.

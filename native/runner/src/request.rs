@@ -65,8 +65,10 @@ pub struct RunOutcome {
     pub result: CheckResult,
     /// Text of the smallest counter-example and the faults around it, for the terminal.
     pub explanation: String,
-    /// The report, if it could be written.
+    /// The report, if it was written.
     pub report: Option<PathBuf>,
+    /// What could not be written, and other things that cost no verdict.
+    pub warnings: Vec<String>,
     /// The command that runs this schedule again.
     pub replay_command: String,
     /// Seed of the run.

@@ -5,6 +5,7 @@
 //! here, and its end kills them.
 
 use std::collections::BTreeMap;
+use std::io::{ErrorKind, Write as _};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,14 +21,14 @@ use fuzz_dist_core::history_file::{Header, Writer};
 use fuzz_dist_core::random;
 use fuzz_dist_core::seed::Seed;
 use fuzz_dist_core::spec::Spec;
-use fuzz_dist_core::store::{RunDir, Store};
+use fuzz_dist_core::store::{RunDir, Store, StoreError};
 use fuzz_dist_nemesis::guard::{Guard, GuardEvent};
 use fuzz_dist_nemesis::leftovers;
 use fuzz_dist_nemesis::net::Network;
 use nix::sys::stat::{Mode, umask};
 
 use crate::agents::{Agents, EVENTS_MAX};
-use crate::analysis;
+use crate::analysis::{self, Live};
 use crate::cluster::namespaces;
 use crate::core_log::CoreLog;
 use crate::default_nemesis;
@@ -75,11 +76,14 @@ pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcom
         (Err(error), None) => Some(error.to_string()),
         (Ok(_), None) => None,
     };
+    let mut warnings = Vec::new();
     if let Some(reason) = early {
         let value = map([("reason", Value::str(reason))]);
-        recorder.observer(recorder.now_ns(), "interrupted", None, value)?;
+        let written = recorder.observer(recorder.now_ns(), "interrupted", None, value);
+        warnings.extend(written.err().map(|error| error.to_string()));
     }
-    recorder.sync()?;
+    // What was committed is readable all the same.
+    warnings.extend(recorder.sync().err().map(|error| error.to_string()));
     drop(recorder);
     let versions = match (ran, stop.reason()) {
         // What else went wrong is a consequence.
@@ -94,7 +98,8 @@ pub fn run(request: RunRequest, reporter: Arc<dyn Reporter>) -> Result<RunOutcom
         (Ok(versions), _) => versions,
     };
     reporter.line("analysing");
-    analysis::analyze_with(files.path(), None, &request.command.join(" "), &versions)
+    let live = Live { program: request.command.join(" "), versions, warnings };
+    analysis::analyze_run(files.path(), live, &stop)
 }
 
 /// An error of a run that has a folder says where the rest can be read.
@@ -110,14 +115,23 @@ fn with_place(error: RunError, run_dir: &Path) -> RunError {
 }
 
 fn prepare_files(spec: &Spec) -> Result<RunDir, RunError> {
-    let files = Store::create_run(Path::new(&spec.store), &spec.name, clock::wall_ns())
-        .map_err(|e| RunError::Input(format!("cannot create a run in {}: {e}", spec.store)))?;
+    let files = Store::create_run(Path::new(&spec.store), &spec.name, clock::wall_ns());
+    let files = files.map_err(|error| {
+        let text = format!("cannot create a run in {}: {error}", spec.store);
+        match &error {
+            // A full disk is no mistake in the spec.
+            StoreError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => {
+                RunError::Internal(text)
+            }
+            _ => RunError::Input(text),
+        }
+    })?;
     write_file(&files.spec(), fuzz_dist_core::spec::to_toml(spec).as_bytes())?;
     Ok(files)
 }
 
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), RunError> {
-    std::fs::write(path, bytes)
+    fuzz_dist_core::file::replace(path, |out| out.write_all(bytes))
         .map_err(|e| RunError::Internal(format!("cannot write {}: {e}", path.display())))
 }
 

@@ -25,7 +25,7 @@ use crate::nemesis::reaction::Happenings;
 use crate::nemesis::{Active, Nemesis};
 use crate::observer::Observations;
 use crate::operations::{Operations, Tally};
-use crate::phases::Phases;
+use crate::phases::{Healed, Phases};
 use crate::plan::{self, Plan};
 use crate::recorder::Recorder;
 use crate::request::{Check, Reporter, RunError};
@@ -158,6 +158,7 @@ impl Session<'_> {
             mesh: mesh.clone(),
             observations: self.observations.clone(),
             recorder: self.recorder.clone(),
+            stop: self.stop.clone(),
         };
         let nemesis = Nemesis {
             planes: Planes::open(&tools, &plan.schedule)?,
@@ -169,6 +170,7 @@ impl Session<'_> {
             telemetry: telemetry.clone(),
             stop: self.stop.clone(),
             over: Stop::default(),
+            unhealed: Stop::default(),
             workers: workers.clone(),
             primaries: workers.primaries(),
             seed: self.seed,
@@ -186,10 +188,15 @@ impl Session<'_> {
             telemetry: &telemetry,
             phase: &phase,
         };
-        let processes = phases.main(&plan, &nemesis, &mut operations)?;
-        if !self.stop.is_set() {
-            phases.recover(&plan, &nemesis, &mesh, &cluster, &mut operations)?;
-            phases.finish(&plan, &mut operations, &processes)?;
+        let mut generator = phases.main(&plan, &nemesis, &mut operations)?;
+        let main_end_ns = self.recorder.now_ns();
+        if !self.stop.is_set()
+            && let Some(revived) = phases.heal(&nemesis)?
+        {
+            let (nemesis, mesh, cluster) = (&nemesis, &mesh, &*cluster);
+            let healed = Healed { nemesis, mesh, cluster, revived, main_end_ns };
+            phases.recover(&plan, &healed, &mut operations, &mut generator)?;
+            phases.finish(&plan, &mut operations, generator.processes())?;
         }
         if !self.stop.is_set() {
             phases.tear_down(&workers, &mut operations)?;

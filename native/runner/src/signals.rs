@@ -12,8 +12,9 @@ use crate::stop::{Stop, StopReason};
 /// How long a run that nobody waits for any more may take to heal, end and be analysed.
 const ABANDONED_PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// Turns SIGINT, SIGTERM and SIGHUP into a wish to stop, for the rest of the process's life. A second one
-/// ends the process at once; the guard then heals and reaps.
+/// Turns SIGINT, SIGTERM and SIGHUP into a wish to stop, for the rest of the process's life: a run heals and
+/// ends, an analysis answers `unknown`. A second one ends the process at once, with the exit code
+/// that a shell gives to a process which died of it; the guard then heals and reaps.
 pub fn listen(stop: &Stop) -> Result<(), RunError> {
     let stop = stop.clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -35,13 +36,13 @@ async fn wait(stop: Stop) {
     );
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = all else { return };
     loop {
-        let name = tokio::select! {
-            _ = interrupt.recv() => "SIGINT",
-            _ = terminate.recv() => "SIGTERM",
-            _ = hangup.recv() => "SIGHUP",
+        let (name, number) = tokio::select! {
+            _ = interrupt.recv() => ("SIGINT", 2),
+            _ = terminate.recv() => ("SIGTERM", 15),
+            _ = hangup.recv() => ("SIGHUP", 1),
         };
         if stop.is_set() {
-            std::process::exit(2);
+            std::process::exit(128 + number);
         }
         stop.ask(StopReason::Interrupted(format!("stopped by {name}")));
     }

@@ -2,6 +2,7 @@
 //!
 //! The first wish wins and is kept with its reason; every loop of the run looks at it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ impl StopReason {
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
     inner: Arc<(Mutex<Option<StopReason>>, Condvar)>,
+    flag: Arc<AtomicBool>,
 }
 
 impl Stop {
@@ -38,12 +40,19 @@ impl Stop {
         if slot.is_none() {
             *slot = Some(reason);
         }
+        self.flag.store(true, Ordering::Release);
         self.inner.1.notify_all();
+    }
+
+    /// A flag that is set together with the reason, for code that knows nothing of runs.
+    pub fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flag)
     }
 
     /// Asks the run to end for a reason that explains whatever else was noticed before.
     pub fn insist(&self, reason: StopReason) {
         *lock(&self.inner.0) = Some(reason);
+        self.flag.store(true, Ordering::Release);
         self.inner.1.notify_all();
     }
 

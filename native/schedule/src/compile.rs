@@ -51,6 +51,11 @@ impl Env {
         Env { threads, nodes: nodes.to_vec(), seed, purpose: "generator" }
     }
 
+    /// For the generator of a run that asks everything again after the last heal.
+    pub fn for_recovery(threads: u32, nodes: &[String], seed: Seed) -> Env {
+        Env { purpose: "recovery-generator", ..Env::new(threads, nodes, seed) }
+    }
+
     /// For the final generator of a run.
     pub fn for_final(threads: u32, nodes: &[String], seed: Seed) -> Env {
         Env { purpose: "final-generator", ..Env::new(threads, nodes, seed) }

@@ -4,6 +4,10 @@
 //! A workload writes a generator expression, the same language that users have (`doc/generators.md`).
 //! Thread t talks to node t modulo the number of nodes. Final operations carry the extra `final? true` and
 //! run on one thread of each node, each repeated until it is ok or its time is up.
+//!
+//! Between them, after the last heal, a run asks every function on every node again. A workload has operations
+//! for that which its checkers understand: ordinary ones, with values that the main phase does not
+//! use. A generator of one's own goes on where it was.
 
 mod options;
 mod or_set;
@@ -25,6 +29,10 @@ pub const NAMES: [&str; 5] = ["or_set", "pn_counter", "register", "registry", "s
 const FINAL_OP_S: f64 = 10.0;
 /// How long all final operations may take (s).
 const FINAL_S: f64 = 60.0;
+/// Mean time between operations that ask everything again (s).
+const RECOVERY_GAP_S: f64 = 0.02;
+/// Values from here on are of operations that ask everything again, not of the main phase.
+const RECOVERY_UNIQUE: u64 = 1_000_000_000;
 
 /// What a workload is built for.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +52,10 @@ pub struct Setting {
 pub struct Plan {
     /// Operations of the main phase; ends with it.
     pub generator: Expr,
+    /// The same without the end.
+    pub endless: Expr,
+    /// Operations that ask everything again after the last heal; without it `endless` goes on.
+    pub recovery_generator: Option<Expr>,
     /// Operations after recovery.
     pub final_generator: Option<Expr>,
     /// Properties to check.
@@ -105,6 +117,7 @@ pub enum WorkloadError {
 /// What a workload itself brings, before rate and time limit.
 struct Parts {
     generator: Json,
+    recovery_generator: Option<Json>,
     final_generator: Option<Json>,
     checkers: Vec<CheckerSpec>,
 }
@@ -146,12 +159,19 @@ pub fn build(spec: &WorkloadSpec, setting: &Setting) -> Result<Plan, WorkloadErr
         None => generator,
         Some(rate) => json!({"stagger": [1.0 / rate, generator]}),
     };
-    let limited = json!({"time-limit": [setting.time_limit_s, {"clients": paced}]});
+    let endless = json!({"clients": paced});
+    let limited = json!({"time-limit": [setting.time_limit_s, endless]});
+    // What a generator of one's own asks is for its author to say.
+    let recovery_generator = parts.recovery_generator.filter(|_| spec.generator.is_none());
     let mut checkers = parts.checkers;
     checkers.push(checker("stats", json!({})));
     checkers.push(checker("unhandled-exceptions", json!({})));
     Ok(Plan {
         generator: parse("generator", &limited)?,
+        endless: parse("generator", &endless)?,
+        recovery_generator: recovery_generator
+            .map(|own| parse("generator", &json!({"clients": asked_again(own, setting)})))
+            .transpose()?,
         final_generator: final_generator
             .map(|own| parse("final_generator", &json!({"clients": own})))
             .transpose()?,
@@ -168,9 +188,12 @@ fn parts(spec: &WorkloadSpec, setting: &Setting) -> Result<Parts, WorkloadError>
         "or_set" => or_set::parts(&mut options, setting)?,
         "pn_counter" => pn_counter::parts(&mut options, setting)?,
         "registry" => registry::parts(&mut options, setting)?,
-        "" if spec.generator.is_some() => {
-            Parts { generator: Json::Null, final_generator: None, checkers: Vec::new() }
-        }
+        "" if spec.generator.is_some() => Parts {
+            generator: Json::Null,
+            recovery_generator: None,
+            final_generator: None,
+            checkers: Vec::new(),
+        },
         "" => return Err(WorkloadError::Nothing),
         _ => {
             return Err(WorkloadError::Unknown {
@@ -242,6 +265,13 @@ fn final_of_each_key(keys: u64, operation: Json) -> Json {
 
 fn persistent(operation: Json) -> Json {
     json!({"until-ok": {"time-limit": [FINAL_OP_S, {"delay": [0.1, operation]}]}})
+}
+
+/// Operations on one thread of each node, at the pace at which a run asks everything again.
+fn asked_again(operations: Json, setting: &Setting) -> Json {
+    let gap_s =
+        setting.rate.map_or(0.0, |rate| 1.0 / rate).clamp(RECOVERY_GAP_S, 5.0 * RECOVERY_GAP_S);
+    json!({"stagger": [gap_s, operations]})
 }
 
 /// How many groups `independent` makes of the threads.

@@ -1,7 +1,8 @@
 defmodule FuzzDist.Workload.Set do
   @moduledoc """
   A set that grows: unique elements are added, the whole set is read. Checked: what was added and
-  acknowledged is read from some point on and never disappears, and nothing is read that nobody added.
+  acknowledged is read from some point on and never disappears, nothing is read that nobody added, and the
+  last read on every node, when all faults have healed, holds everything (`set-full`, `final-reads`).
 
       defmodule MyApp.SetTest do
         use FuzzDist.Test, workload: :set

@@ -16,12 +16,16 @@ struct Object<'a> {
     run_dir: String,
     report: Option<String>,
     replay_command: &'a str,
+    warnings: &'a [String],
     result: &'a fuzz_dist_core::CheckResult,
 }
 
 /// Tells people, and with `json` also programs; the exit code is that of the verdict.
 pub fn tell(outcome: &RunOutcome, json: bool, no_color: bool) -> Result<u8, CliError> {
     let replay_command = as_called(&outcome.replay_command, &super::run::program());
+    for warning in &outcome.warnings {
+        output::tell(&format!("warning: {warning}"));
+    }
     output::tell(&last_lines(outcome, &replay_command, terminal::colour(no_color)));
     let exit_code = outcome.verdict.exit_code();
     if json {
@@ -33,6 +37,7 @@ pub fn tell(outcome: &RunOutcome, json: bool, no_color: bool) -> Result<u8, CliE
             run_dir: outcome.run_dir.display().to_string(),
             report: outcome.report.as_ref().map(|report| report.display().to_string()),
             replay_command: &replay_command,
+            warnings: &outcome.warnings,
             result: &outcome.result,
         })?;
     }
@@ -59,6 +64,7 @@ fn last_lines(outcome: &RunOutcome, replay_command: &str, colour: bool) -> Strin
     }
     let report = match &outcome.report {
         Some(report) => report.display().to_string(),
+        None if !outcome.warnings.is_empty() => "not written, see the warnings above".to_owned(),
         None => format!("left as it is, in {}", outcome.run_dir.display()),
     };
     lines += &format!("verdict  {}\n", painted(outcome.verdict, colour));
@@ -90,6 +96,7 @@ mod tests {
             result: CheckResult::new("all", Verdict::Invalid, "linearizable: 1 key of 5"),
             explanation: "process 3 read 4\n".into(),
             report: Some("store/t/1/report.html".into()),
+            warnings: Vec::new(),
             replay_command: "fuzz_dist replay store/t/1".into(),
             seed: 7,
         }

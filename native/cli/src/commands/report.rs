@@ -47,6 +47,9 @@ pub fn run(args: &ReportArgs, no_color: bool) -> Result<u8, CliError> {
     let Stored { run, result } = stored;
     let written = fuzz_dist_report::write(dir.path(), &run, &history, &schedule, &result)
         .map_err(CliError::input)?;
+    if let Some(failed) = written.failed.first() {
+        return Err(CliError::Internal(failed.clone()));
+    }
     let verdict = outcome::painted(result.verdict, crate::terminal::colour(no_color));
     output::tell(&format!("verdict  {verdict}\nreport   {}", written.report.display()));
     Ok(result.verdict.exit_code())

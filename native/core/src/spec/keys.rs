@@ -145,6 +145,12 @@ pub const SPEC: &[Key] = &[
         "How long the cluster may take after the last heal to come together; final operations wait all of it, so that a system that converges can.",
     ),
     key(
+        "recovery_check",
+        Shape::Boolean,
+        "true",
+        "Ask every function on every node again after the last heal, before `recovery_s` begins; one that worked and never answers again makes the run invalid, one that was asked too little unknown.",
+    ),
+    key(
         "placement",
         Shape::Choice(&["node", "client"]),
         r#""node""#,

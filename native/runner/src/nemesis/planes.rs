@@ -35,6 +35,7 @@ use crate::mesh::Mesh;
 use crate::observer::Observations;
 use crate::recorder::Recorder;
 use crate::request::RunError;
+use crate::stop::Stop;
 
 /// The planes that are built: one line each.
 pub const REGISTERED: &[&Registration] = &[
@@ -131,6 +132,8 @@ pub struct Tools {
     pub observations: Observations,
     /// The clock of the run, and the history for what a plane sees beside its faults.
     pub recorder: Recorder,
+    /// The wish to stop the run: whatever waits for a heal gives up, since the nodes are about to be killed.
+    pub stop: Stop,
 }
 
 /// A way to inject faults. Shared between threads.
@@ -151,7 +154,8 @@ pub trait FaultPlane: Send + Sync {
     fn apply(&self, order: &Order) -> Result<Applied, String>;
 
     /// Takes back whatever of this plane is applied, and what became of nodes meanwhile. Called once when
-    /// the main phase is over, after every fault was healed by itself; must do no harm when nothing is left.
+    /// the main phase is over, after every fault was healed by itself; must do no harm when nothing is left,
+    /// and wait no longer once the run should stop.
     /// Gives the nodes that it started again: the test's `setup` runs in them once they are up.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! faults that wait for the same; the next of them waits from the end of the one before.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -150,9 +151,8 @@ pub(super) fn write(path: &Path, schedule: &FaultSchedule) -> Result<(), RunErro
         RunError::Internal(format!("cannot write {}: {error}", path.display()))
     };
     let text = serde_json::to_string_pretty(schedule).map_err(|error| internal(&error))?;
-    let fresh = path.with_extension("json.new");
-    std::fs::write(&fresh, text).map_err(|error| internal(&error))?;
-    std::fs::rename(&fresh, path).map_err(|error| internal(&error))
+    fuzz_dist_core::file::replace(path, |out| out.write_all(text.as_bytes()))
+        .map_err(|error| internal(&error))
 }
 
 /// What nodes are to tell, since faults wait for it.

@@ -25,6 +25,7 @@ pub(super) fn parts(options: &mut Reader<'_>, setting: &Setting) -> Result<Parts
     let element = json!({"int": [0, elements - 1]});
     let add = json!({"f": "add", "value": element});
     let remove = json!({"f": "remove", "value": element});
+    let again = json!({"mix": [add, remove, {"f": "read"}]});
     let changes = json!({"mix": [add, remove], "weights": [3, 2]});
     let changes = match setting.rate {
         Some(_) => changes,
@@ -34,6 +35,7 @@ pub(super) fn parts(options: &mut Reader<'_>, setting: &Setting) -> Result<Parts
     let last_reads = final_on_each_node(json!({"f": "read", "extra": {"final?": true}}));
     Ok(Parts {
         generator: json!({"any": [reads, changes]}),
+        recovery_generator: Some(again),
         final_generator: Some(last_reads),
         checkers: vec![checker("or-set", json!({"wins": wins, "sees": sees}))],
     })

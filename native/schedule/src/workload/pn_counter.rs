@@ -43,13 +43,31 @@ pub(super) fn parts(options: &mut Reader<'_>, setting: &Setting) -> Result<Parts
             json!({"stagger": [1.0 / rate as f64, all]})
         }
     };
+    // Amounts of the main phase are less, so that each still names its operation.
+    let again: Vec<Json> =
+        (0..keys).map(|key| counter_again(key, strategy, amount * RECOVERY_FACTOR)).collect();
     let last_reads = final_of_each_key(keys, json!({"f": "read", "extra": {"final?": true}}));
     let options = json!({"independent": true, "monotonic": strategy == "grow"});
     Ok(Parts {
         generator,
+        recovery_generator: Some(json!({ "mix": again })),
         final_generator: Some(last_reads),
         checkers: vec![checker("pn-counter", options)],
     })
+}
+
+/// How much larger amounts are after the last heal.
+const RECOVERY_FACTOR: u64 = 1_000;
+
+/// Every function of a counter, by chance.
+fn counter_again(key: u64, strategy: &str, amount: u64) -> Json {
+    let grows = strategy == "grow" || strategy == "mixed" && key % 3 == 0;
+    let read = json!({"f": "read", "value": {"tuple": [key, null]}});
+    let change = |f: &str| json!({"f": f, "value": {"tuple": [key, {"sparse": amount}]}});
+    match grows {
+        true => json!({"mix": [change("increment"), read]}),
+        false => json!({"mix": [change("increment"), change("decrement"), read]}),
+    }
 }
 
 fn counter(key: u64, strategy: &str, amount: u64, swing_s: f64) -> Json {

@@ -17,7 +17,9 @@
 use serde_json::{Value as Json, json};
 
 use super::options::Reader;
-use super::{Parts, Setting, WorkloadError, checker, group_count, threads_per_key_default};
+use super::{
+    Parts, RECOVERY_UNIQUE, Setting, WorkloadError, checker, group_count, threads_per_key_default,
+};
 
 const KEY_TIME_S: f64 = 30.0;
 
@@ -55,6 +57,7 @@ pub(super) fn parts(options: &mut Reader<'_>, setting: &Setting) -> Result<Parts
     let model = if cas { "cas-register" } else { "register" };
     Ok(Parts {
         generator: json!({ "independent": independent }),
+        recovery_generator: Some(asked_again(unique_writes, cas, value_max.unwrap_or(4))),
         final_generator: None,
         checkers: vec![checker("linearizable", json!({"model": model, "independent": true}))],
     })
@@ -75,6 +78,23 @@ fn key_time(
             Some(setting.time_limit_s / rounds as f64)
         }
     }
+}
+
+/// Operations on the first key, which is there in every run.
+fn asked_again(unique_writes: bool, cas: bool, value_max: u64) -> Json {
+    let of_key = |value: Json| json!({"tuple": [0, value]});
+    let value = match unique_writes {
+        true => json!({"unique": RECOVERY_UNIQUE}),
+        false => json!({"int": [0, value_max]}),
+    };
+    let mut all = vec![
+        json!({"f": "read", "value": of_key(Json::Null)}),
+        json!({"f": "write", "value": of_key(value.clone())}),
+    ];
+    if cas {
+        all.push(json!({"f": "cas", "value": of_key(json!([value, value]))}));
+    }
+    json!({ "mix": all })
 }
 
 fn operations(unique_writes: bool, cas: bool, value_max: u64) -> Json {

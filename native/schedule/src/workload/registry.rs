@@ -49,6 +49,11 @@ pub(super) fn parts(options: &mut Reader<'_>, setting: &Setting) -> Result<Parts
             "key-time": name_time_s,
             "generator": turn,
         }}),
+        // A name that is taken is an answer.
+        recovery_generator: Some(json!({"mix": [
+            {"f": "register", "value": {"tuple": [0, null]}},
+            {"f": "whereis", "value": {"tuple": [0, null]}},
+        ]})),
         final_generator: Some(final_of_each_key(
             names,
             json!({"f": "whereis", "extra": {"final?": true}}),

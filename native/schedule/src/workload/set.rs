@@ -8,7 +8,7 @@
 use serde_json::json;
 
 use super::options::Reader;
-use super::{Parts, Setting, WorkloadError, checker, final_on_each_node};
+use super::{Parts, RECOVERY_UNIQUE, Setting, WorkloadError, checker, final_on_each_node};
 
 const ELEMENTS: u64 = 10_000;
 
@@ -28,7 +28,12 @@ pub(super) fn parts(options: &mut Reader<'_>, setting: &Setting) -> Result<Parts
     let reads = json!({"stagger": [read_interval_s, {"f": "read"}]});
     Ok(Parts {
         generator: json!({"any": [reads, adds]}),
+        // A read holds the whole set.
+        recovery_generator: Some(json!({
+            "mix": [{"f": "add", "value": {"unique": RECOVERY_UNIQUE}}, {"f": "read"}],
+            "weights": [3, 1],
+        })),
         final_generator: Some(final_on_each_node(json!({"f": "read", "extra": {"final?": true}}))),
-        checkers: vec![checker("set-full", json!({}))],
+        checkers: vec![checker("set-full", json!({})), checker("final-reads", json!({}))],
     })
 }

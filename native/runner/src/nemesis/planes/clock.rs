@@ -132,11 +132,13 @@ impl Shared {
                 let written = recorder.observer(recorder.now_ns(), "clocks-right", None, value);
                 return written.map_err(|error| error.to_string());
             };
+            if self.tools.stop.wait(ASK_EVERY) {
+                return Ok(());
+            }
             if Instant::now() > deadline {
                 let by = milliseconds(reading.offset_ns);
                 return Err(format!("the wall clock of {node} is still off by {by}"));
             }
-            std::thread::sleep(ASK_EVERY);
         }
     }
 }

@@ -245,7 +245,8 @@ impl FaultPlane for MembershipPlane {
         let missing = loop {
             let mut missing = nodes.clone();
             missing.retain(|node| !self.shared.is_settled_in(node));
-            if missing.is_empty() || Instant::now() >= deadline {
+            let stops = self.tools.stop.is_set();
+            if missing.is_empty() || stops || Instant::now() >= deadline {
                 break missing;
             }
             let machine = lock(&self.shared.machine);

@@ -35,6 +35,7 @@ use crate::directory::NodeDirectory;
 use crate::observer::short_name;
 use crate::recorder::map;
 use crate::request::RunError;
+use crate::stop::Stop;
 use wire::{Answer, Look};
 
 /// What the node needs to have, in the order in which it is loaded.
@@ -89,6 +90,7 @@ pub struct VmPlane {
     seed: Seed,
     /// Whether the run keeps nodes connected.
     reconnects: bool,
+    stop: Stop,
     /// Connections over which something was applied.
     used: Mutex<Vec<Arc<Link>>>,
 }
@@ -118,7 +120,9 @@ impl VmPlane {
         let agents = Arc::clone(&tools.agents);
         let nodes = tools.cluster.directory().clone();
         let ebin = code_path::find_ebin()?;
+        let stop = tools.stop.clone();
         let plane = VmPlane::new(agents, nodes, ebin, tools.seed, tools.spec.cluster.connect);
+        let plane = VmPlane { stop, ..plane };
         plane.load_everywhere();
         Ok(plane)
     }
@@ -140,7 +144,8 @@ impl VmPlane {
         seed: Seed,
         reconnects: bool,
     ) -> VmPlane {
-        VmPlane { agents, nodes, ebin, seed, reconnects, used: Mutex::default() }
+        let (stop, used) = (Stop::default(), Mutex::default());
+        VmPlane { agents, nodes, ebin, seed, reconnects, stop, used }
     }
 
     /// The connection of the node's agent, with everything loaded that faults need.
@@ -291,7 +296,9 @@ impl FaultPlane for VmPlane {
                 if Instant::now() >= deadline {
                     return Err(format!("{} still heals its faults: {left}", link.name()));
                 }
-                std::thread::sleep(Duration::from_millis(20));
+                if self.stop.wait(Duration::from_millis(20)) {
+                    return Ok(Vec::new());
+                }
             }
         }
         Ok(Vec::new())
