@@ -262,7 +262,8 @@ fn a_register_returns_what_was_written() {
 fn a_counter_is_the_sum_of_what_was_added() {
     each(|random, _| {
         let mut text = Text::new(false);
-        let mut sum = Number::ratio(0, 1);
+        let mut sum = Number::ratio(1, 1);
+        text.done("add", "1", "1");
         for _ in 0..1 + random.below(3) {
             let number = number(random, false, false);
             if number.numerator >= 0 {
