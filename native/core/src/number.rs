@@ -233,6 +233,8 @@ pub(crate) fn integer_of(text: &str) -> Value {
 pub fn float_or_decimal(text: &str) -> Option<Value> {
     /// As many digits always survive the way through a float and back.
     const SAFE_DIGITS: usize = 15;
+    /// Up to here every integer is a float: 2^53.
+    const INTEGERS_MAX: f64 = 9_007_199_254_740_992.0;
     let digits = text.trim_start_matches(['-', '+']);
     if !digits.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
@@ -243,7 +245,13 @@ pub fn float_or_decimal(text: &str) -> Option<Value> {
         return Some(Value::Float(float));
     }
     let decimal = Decimal::parse(text);
-    let is_kept = float.is_finite() && Decimal::parse(&format!("{float:e}")) == decimal;
+    // Large floats are far from each other, and the digits of one that is written in full are meant.
+    let in_full = float.abs() >= INTEGERS_MAX && !text.contains(['e', 'E']);
+    let same = |decimal: &Decimal| match in_full {
+        true => Exact::of(&Value::Float(float)) == Some(Exact::from(decimal.rational())),
+        false => Decimal::parse(&format!("{float:e}")).as_ref() == Some(decimal),
+    };
+    let is_kept = float.is_finite() && decimal.as_ref().is_some_and(same);
     match decimal {
         Some(_) if is_kept => Some(Value::Float(float)),
         Some(decimal) => Some(Value::Decimal(std::sync::Arc::new(decimal))),
