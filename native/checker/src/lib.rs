@@ -180,7 +180,9 @@ fn build_one(
     let only = OptionReader::new(info.name, &options, all_options(info))?.words(ONLY.name)?;
     options.remove(ONLY.name);
     let own_way = [linearizable::INFO.name, lock::MUTEX.name].contains(&info.name);
-    let mut checker = if own_way || !info.options.contains(&independent::INDEPENDENT) {
+    let mut checker: Box<dyn Checker> = if own_way
+        || !info.options.contains(&independent::INDEPENDENT)
+    {
         // The map knows the field by itself.
         let by_key = options.get("model").is_some_and(|model| *model == "map")
             || options.get("independent").is_some_and(|given| *given != false && *given != "false");
