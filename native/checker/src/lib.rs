@@ -197,7 +197,7 @@ fn build_one(
         options.remove("independent");
         let checker = build(&options)?;
         match each {
-            true => Box::new(independent::EachKey(checker)),
+            true => Box::new(independent::EachKey(checker)) as Box<dyn Checker>,
             false => Box::new(one_object::OneObject(checker)),
         }
     };
