@@ -61,7 +61,7 @@ const RECOVERY_FACTOR: u64 = 1_000;
 
 /// Every function of a counter, by chance.
 fn counter_again(key: u64, strategy: &str, amount: u64) -> Json {
-    let grows = strategy == "grow" || strategy == "mixed" && key % 3 == 0;
+    let grows = strategy == "grow" || strategy == "mixed" && key.is_multiple_of(3);
     let read = json!({"f": "read", "value": {"tuple": [key, null]}});
     let change = |f: &str| json!({"f": f, "value": {"tuple": [key, {"sparse": amount}]}});
     match grows {
