@@ -19,10 +19,16 @@ use serde_json::json;
 use crate::budget::Meter;
 use crate::elements::{NONE, read_elements, some};
 use crate::independent::INDEPENDENT;
-use crate::needs::need;
+use crate::needs::{Need, need};
 use crate::numbering::Numbering;
 use crate::options::{OptionError, OptionReader};
 use crate::{Checker, CheckerInfo, or_not_checked};
+
+/// What a pass of either stands on.
+const NEEDS: &[Need] = &[
+    need("writes-ok", "no :write succeeded"),
+    need("reads-with-values", "no :read that succeeded holds values that :write wrote"),
+];
 
 /// What people read about `causal-reverse`.
 pub const INFO: CheckerInfo = CheckerInfo {
@@ -30,7 +36,7 @@ pub const INFO: CheckerInfo = CheckerInfo {
     about: "Whether any read of all values (write v, each once; read, a collection) holds a value and \
             misses one whose write had succeeded before that value's write was invoked: T2 visible \
             without T1, which strict serializability forbids.",
-    needs: &[need("writes-ok", "no :write succeeded"), need("reads", "no :read succeeded")],
+    needs: NEEDS,
     options: &[INDEPENDENT],
 };
 
@@ -39,7 +45,7 @@ pub const COMMENTS: CheckerInfo = CheckerInfo {
     name: "comments",
     about: "The same as causal-reverse, under its name in elle-cli and the CockroachDB tests: a comment \
             is read, and one that was certainly posted before it is missing.",
-    needs: &[need("writes-ok", "no :write succeeded"), need("reads", "no :read succeeded")],
+    needs: NEEDS,
     options: &[INDEPENDENT],
 };
 
@@ -133,7 +139,7 @@ impl Writes {
 
 fn check_reads(name: &str, history: &History, meter: &Meter) -> Result<CheckResult, String> {
     let mut writes = Writes::new(history);
-    let (mut reads, mut wrong) = (0u64, 0u64);
+    let (mut reads, mut with_values, mut wrong) = (0u64, 0u64, 0u64);
     let mut anomalies = Vec::new();
     let mut errors = Vec::new();
     // The last read that held each value, so that one that is listed twice counts once.
@@ -145,15 +151,18 @@ fn check_reads(name: &str, history: &History, meter: &Meter) -> Result<CheckResu
                 .check_time()
                 .map_err(|why| format!("{why} after {reads} reads; a larger budget would help"))?;
         }
-        let mut seen = Vec::new();
+        let (mut seen, mut is_of_writes) = (Vec::new(), true);
         for value in read_elements(op).map_err(|e| e.replace("not checked: ", ""))? {
             let number = writes.number(value);
             seen_in.resize(writes.written.len(), 0);
+            is_of_writes &= writes.of(number).invoke != NONE;
             if seen_in[number as usize] != reads && writes.of(number).invoke != NONE {
                 seen_in[number as usize] = reads;
                 seen.push(number);
             }
         }
+        // A read of something else may hold by chance what was written.
+        with_values += u64::from(!seen.is_empty() && is_of_writes);
         let Some(&latest) = seen.iter().max_by_key(|n| writes.of(**n).invoke) else { continue };
         let at = writes.of(latest).invoke;
         let expected = writes.succeeded_before(at);
@@ -191,6 +200,7 @@ fn check_reads(name: &str, history: &History, meter: &Meter) -> Result<CheckResu
         ("writes", writes.written.iter().filter(|w| w.invoke != NONE).count() as u64),
         ("writes-ok", writes.succeeded.len() as u64),
         ("reads", reads),
+        ("reads-with-values", with_values),
         ("errors", wrong),
     ];
     result.counts = counts.into_iter().map(|(name, n)| (name.into(), n)).collect();

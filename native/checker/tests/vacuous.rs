@@ -204,10 +204,13 @@ fn kafka(b: &mut Builder, _: &mut Random, state: &mut State) {
 
 fn registry(b: &mut Builder, _: &mut Random, state: &mut State) {
     let name = Value::str(format!("name-{}", state.fresh()));
-    let owner = Value::str("a");
-    b.done(0, "register", pair(name.clone(), owner.clone()), pair(name.clone(), owner.clone()));
-    b.invoke(1, "whereis", name.clone()).extra_final();
-    b.ok(1, "whereis", pair(name, owner)).extra_final();
+    let owned = pair(name.clone(), pair(Value::str("n1"), int(1)));
+    let asked = pair(name, Value::Nil);
+    let from = b.ops.len();
+    b.done(0, "register", asked.clone(), owned.clone());
+    b.invoke(1, "whereis", asked).extra_final();
+    b.ok(1, "whereis", owned).extra_final();
+    b.ops[from..].iter_mut().for_each(|op| op.node = Some(Sym::new("n1")));
 }
 
 fn delivery(b: &mut Builder, _: &mut Random, state: &mut State) {
