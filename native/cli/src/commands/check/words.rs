@@ -119,7 +119,8 @@ fn words(text: &str) -> Vec<String> {
         } else {
             let indent = line.len() - line.trim_start().len();
             let indent = " ".repeat(indent.min(12));
-            let parts = cut(wrap(&line, width - indent.len() - 2), 4);
+            // Room for the deeper indent, and for the mark of what is cut.
+            let parts = cut(wrap(&line, width - indent.len() - 4), 4);
             lines.extend(parts.into_iter().enumerate().map(|(i, part)| {
                 let deeper = if i == 0 { "" } else { "  " };
                 format!("{indent}{deeper}{part}")
