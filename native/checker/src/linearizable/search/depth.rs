@@ -239,10 +239,9 @@ impl<'a, M: Machine> Depth<'a, M> {
         None
     }
 
-    /// What can take effect before that return: of each class the call that returns first, the calls in
-    /// order of their returns; then those that may have happened.
+    /// What can take effect before that return: of each class the call that returns first, in order of
+    /// invocation, since that is how most objects took them; then those that may have happened.
     fn collect(&mut self, state: u32, first_return: u32) {
-        let from = self.candidates.len();
         self.visit += 1;
         let mut at = self.line.first();
         while let Some(entry) = at.filter(|entry| !entry.is_return()) {
@@ -270,8 +269,6 @@ impl<'a, M: Machine> Depth<'a, M> {
                 self.candidates.push((call, next));
             }
         }
-        let calls = self.calls;
-        self.candidates[from..].sort_unstable_by_key(|(call, _)| calls[*call as usize].ret);
         for maybes in &self.maybes {
             let Some(&call) = maybes.calls.get(maybes.used) else { continue };
             let is_open = self.calls[call as usize].invoke < first_return;
