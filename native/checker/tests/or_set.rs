@@ -62,7 +62,7 @@ fn worlds(history: &History, read: &(Op, Op), element: i64, add_wins: bool) -> (
             let sees = |i: usize| seen >> i & 1 == 1;
             let is_right = pairs.iter().enumerate().all(|(i, (c, b))| {
                 let (c, b) = (&cancelled[*c], &by[*b]);
-                !(before(c, b) && !sees(i)) && !(before(b, c) && sees(i))
+                (!before(c, b) || sees(i)) && !(before(b, c) && sees(i))
             });
             if !is_right {
                 continue;

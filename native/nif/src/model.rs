@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use fuzz_dist_checker::linearizable::Linearizable;
 use fuzz_dist_checker::linearizable::models::{Action, Misread, Model};
+use fuzz_dist_checker::linearizable::{self, Linearizable};
 use fuzz_dist_checker::{Budget, Checker};
 use fuzz_dist_core::{CheckResult, History, Sym, Value, Verdict};
 

@@ -21,7 +21,7 @@ fn read(writer: Writer, stream: &[u8], chunk_bytes: usize) -> Found {
     for chunk in stream.chunks(chunk_bytes) {
         pending.extend_from_slice(chunk);
         while let Some(piece) = framer.next_piece(&pending) {
-            assert!(piece.len() > 0 && piece.len() <= pending.len());
+            assert!(!piece.is_empty() && piece.len() <= pending.len());
             taken += piece.len();
             match piece {
                 Piece::Tick => found.ticks += 1,

@@ -20,6 +20,9 @@ fn the_replay_command_can_be_pasted() {
     assert_eq!(command("my store/t/1"), "fuzz_dist replay 'my store/t/1'");
 }
 
+/// Adds a record: who, how, the function, its value, the node.
+type Push<'a> = dyn FnMut(Process, OpType, &str, Value, Option<&str>) + 'a;
+
 /// What a run of the workload `set` on two nodes records, in which n2 answers in the end or not.
 fn records(n2_answers: bool) -> Vec<Op> {
     let mut ops = Vec::new();
@@ -53,8 +56,7 @@ fn records(n2_answers: bool) -> Vec<Op> {
         push(observer, OpType::Info, "phase", phase(name), None);
     }
     let mut process = 2;
-    let mut asks = |push: &mut dyn FnMut(Process, OpType, &str, Value, Option<&str>),
-                    last: bool| {
+    let mut asks = |push: &mut Push<'_>, last: bool| {
         for node in ["n1", "n2"] {
             let answers = node == "n1" || n2_answers;
             for _ in 0..if answers { 1 } else { 60 } {
