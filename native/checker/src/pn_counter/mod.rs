@@ -158,8 +158,9 @@ impl View {
         }
     }
 
-    fn push(&mut self, delta: i128) {
-        self.others.push(delta);
+    fn push(&mut self, add: &Add) {
+        let delta = add.delta;
+        self.others.push(delta, add.ok.is_some());
         let fits = |ranges: &mut Ranges| ranges.grow(delta) && ranges.count() <= RANGES_MAX;
         if !self.ranges.as_mut().is_some_and(fits) {
             self.ranges = None;
@@ -267,7 +268,7 @@ impl PnCounter {
             view.taken += 1;
             match self.is_own(add, read) {
                 true => view.own += add.delta,
-                false => view.push(add.delta),
+                false => view.push(add),
             }
         }
     }
@@ -309,7 +310,7 @@ fn check_finals(
         let key = (sum, before().count(), optional().count());
         let view = shared.entry(key).or_insert_with(|| {
             let mut view = View::new();
-            optional().for_each(|add| view.push(add.delta));
+            optional().for_each(|add| view.push(add));
             view
         });
         match view.decide(read.value - sum, meter) {

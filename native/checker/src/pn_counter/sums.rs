@@ -1,8 +1,8 @@
 //! Whether a number is the sum of some of many numbers.
 //!
 //! Subset sum is hard in general and easy nearly always. A read of a counter is nearly always the sum of all
-//! additions but the newest few, or it lies where the sums are so dense that some pair of small subsets
-//! hits it. Both are tried first and give a subset, so `Possible` is a proof; bounds and the greatest common
+//! additions but the newest few and those that were never answered, or it lies where the sums are so dense
+//! that some pair of small subsets hits it. Both are tried first and give a subset, so `Possible` is a proof; bounds and the greatest common
 //! divisor prove the contrary at once. What is left is decided exactly: by the sums of two halves where
 //! there are few numbers, by ranges where they touch, and otherwise left open, never guessed.
 
@@ -20,6 +20,10 @@ pub(super) enum Sum {
 
 /// The newest and the oldest numbers that are tried first.
 const NEWEST: usize = 20;
+/// How many of those that may not have happened are tried together with the newest.
+const UNSURE: usize = 10;
+/// Of how many numbers sums of four are tried.
+const OF_FOUR: usize = 200;
 /// So many numbers are decided by the sums of two halves.
 const HALVES_MAX: usize = 32;
 /// Numbers of a pool, in two halves, and how many rests are tried with it.
@@ -33,8 +37,11 @@ const STEPS_MAX: usize = 40_000_000;
 /// Numbers, of which some may be taken.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Sums {
-    /// As they came; zeros are left out.
+    /// Those that happened, as they came; zeros are left out.
     deltas: Vec<i128>,
+    /// Those that may not have happened.
+    unsure: Vec<i128>,
+    unsure_sum: i128,
     /// Their magnitudes in order.
     sorted: Vec<i128>,
     low: i128,
@@ -43,11 +50,17 @@ pub(super) struct Sums {
 }
 
 impl Sums {
-    pub fn push(&mut self, delta: i128) {
+    pub fn push(&mut self, delta: i128, is_sure: bool) {
         if delta == 0 {
             return;
         }
-        self.deltas.push(delta);
+        match is_sure {
+            true => self.deltas.push(delta),
+            false => {
+                self.unsure.push(delta);
+                self.unsure_sum += delta;
+            }
+        }
         let size = delta.abs();
         let place = self.sorted.partition_point(|other| *other < size);
         self.sorted.insert(place, size);
@@ -57,7 +70,7 @@ impl Sums {
     }
 
     pub fn len(&self) -> usize {
-        self.deltas.len()
+        self.sorted.len()
     }
 
     pub fn bounds(&self) -> (i128, i128) {
@@ -81,7 +94,10 @@ impl Sums {
         let all = self.low + self.high;
         let newest = &self.deltas[self.deltas.len().saturating_sub(NEWEST)..];
         let oldest = &self.deltas[..self.deltas.len().min(NEWEST)];
-        if of_halves(newest, all - target) || of_halves(oldest, target) {
+        if of_halves(newest, all - target)
+            || of_halves(oldest, target)
+            || self.but_unsure(newest, all - target)
+        {
             return Sum::Possible;
         }
         let few = &self.sorted[..self.sorted.partition_point(|size| *size <= distance)];
@@ -96,10 +112,24 @@ impl Sums {
         if of_two(few, distance)
             || of_pool(few, distance)
             || distance <= reach && of_three(few, distance)
+            || distance <= 2 * reach && of_four(few, distance)
         {
             return Sum::Possible;
         }
         exactly(few, distance, meter)
+    }
+
+    /// Whether some of the newest and some that may not have happened are what is missing: few of the latter,
+    /// or all of them but few.
+    fn but_unsure(&self, newest: &[i128], missing: i128) -> bool {
+        if self.unsure.is_empty() {
+            return false;
+        }
+        let newest = newest.iter().rev().take(NEWEST - UNSURE / 2).copied();
+        let last = || self.unsure.iter().rev().take(UNSURE);
+        let few: Vec<i128> = newest.clone().chain(last().copied()).collect();
+        let but_few: Vec<i128> = newest.chain(last().map(|delta| -delta)).collect();
+        of_halves(&few, missing) || of_halves(&but_few, missing - self.unsure_sum)
     }
 }
 
@@ -150,6 +180,36 @@ fn meets(left: &[i128], right: &[i128], target: i128) -> bool {
 /// Whether some three of the sorted numbers add up to `target`.
 fn of_three(sorted: &[i128], target: i128) -> bool {
     (0..sorted.len().min(FIRST_OF_THREE)).any(|i| of_two(&sorted[i + 1..], target - sorted[i]))
+}
+
+/// Whether some four of them do, of the first and the last.
+fn of_four(sorted: &[i128], target: i128) -> bool {
+    let places: Vec<usize> = match sorted.len() {
+        count if count <= OF_FOUR => (0..count).collect(),
+        count => (0..OF_FOUR / 2).chain(count - OF_FOUR / 2..count).collect(),
+    };
+    let mut pairs: Vec<(i128, usize, usize)> = Vec::with_capacity(places.len() * places.len() / 2);
+    for (i, a) in places.iter().enumerate() {
+        pairs.extend(places[i + 1..].iter().map(|b| (sorted[*a] + sorted[*b], *a, *b)));
+    }
+    pairs.sort_unstable();
+    let (mut low, mut high) = (0, pairs.len());
+    while low < high {
+        let (one, other) = (pairs[low], pairs[high - 1]);
+        match (one.0 + other.0).cmp(&target) {
+            std::cmp::Ordering::Less => low += 1,
+            std::cmp::Ordering::Greater => high -= 1,
+            std::cmp::Ordering::Equal => {
+                let shares = one.1 == other.1 || one.1 == other.2 || one.2 == other.1;
+                if !shares && one.2 != other.2 {
+                    return true;
+                }
+                // Another pair of the same sum may do; with amounts that differ there is none.
+                high -= 1;
+            }
+        }
+    }
+    false
 }
 
 /// Whether one or two of them do.
@@ -242,7 +302,7 @@ mod tests {
             for _ in 0..draw(&mut seed, 12) {
                 let delta = draw(&mut seed, 2 * scale) - scale / 2;
                 deltas.push(delta);
-                sums.push(delta);
+                sums.push(delta, deltas.len() % 3 > 0);
             }
             let (low, high) = sums.bounds();
             for _ in 0..20 {
@@ -262,14 +322,14 @@ mod tests {
             let count = 40 + draw(&mut seed, 60);
             let numbers: Vec<i128> = (0..count).map(|_| 3 + 2 * draw(&mut seed, 40)).collect();
             let mut sums = Sums::default();
-            numbers.iter().for_each(|number| sums.push(*number));
+            numbers.iter().for_each(|number| sums.push(*number, true));
             let mut sorted = numbers.clone();
             sorted.sort_unstable();
             for _ in 0..30 {
                 let target = draw(&mut seed, sums.bounds().1);
                 let exact = exactly(&sorted, target, &meter);
                 assert_eq!(sums.decide(target, &meter), exact, "{target}");
-                for found in [of_three(&sorted, target), of_pool(&sorted, target)] {
+                for found in [of_three, of_pool, of_four].map(|of| of(&sorted, target)) {
                     assert!(!found || exact == Sum::Possible, "{target}");
                 }
             }
@@ -282,7 +342,7 @@ mod tests {
         let mut seed = 5;
         let mut sums = Sums::default();
         let numbers: Vec<i128> = (0..5_000).map(|_| 10_000 + draw(&mut seed, 1_000_000)).collect();
-        numbers.iter().for_each(|number| sums.push(*number));
+        numbers.iter().for_each(|number| sums.push(*number, true));
         let some: i128 = numbers.iter().step_by(3).sum();
         assert_eq!(sums.decide(some, &meter), Sum::Possible);
         let but_three = sums.bounds().1 - numbers[7] - numbers[900] - numbers[4_000];
