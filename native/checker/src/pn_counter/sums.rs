@@ -19,9 +19,9 @@ pub(super) enum Sum {
 }
 
 /// The newest and the oldest numbers that are tried first.
-const NEWEST: usize = 20;
+const NEWEST: usize = 16;
 /// How many of those that may not have happened are tried together with the newest.
-const UNSURE: usize = 10;
+const UNSURE: usize = 8;
 /// Of how many numbers sums of four are tried.
 const OF_FOUR: usize = 200;
 /// So many numbers are decided by the sums of two halves.
