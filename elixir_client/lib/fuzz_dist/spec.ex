@@ -79,11 +79,13 @@ defmodule FuzzDist.Spec do
   @spec to_toml(t()) :: String.t()
   def to_toml(spec), do: spec |> without_empty_tables([]) |> Toml.encode()
 
+  # Inner tables first: a table may have nothing but empty ones.
   defp without_empty_tables(entries, path) do
-    for {name, value} <- entries,
-        place = path ++ [name],
-        not (place in @tables and value in [nil, [], %{}]),
-        do: {name, inner_tables(value, place)}
+    entries
+    |> Enum.map(fn {name, value} -> {name, inner_tables(value, path ++ [name])} end)
+    |> Enum.reject(fn {name, value} ->
+      (path ++ [name]) in @tables and value in [nil, [], %{}]
+    end)
   end
 
   defp inner_tables(value, place) when place in @tables and is_list(value),
