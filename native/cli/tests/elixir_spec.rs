@@ -149,7 +149,7 @@ fn a_test_that_leaves_everything_to_the_defaults_is_a_spec() {
 #[test]
 fn what_is_switched_off_is_written() {
     let toml = elixir(
-        "IO.puts(FuzzDist.Spec.to_toml(FuzzDist.Spec.build!(MyApp.RegisterTest, [workload: :register, \\
+        "IO.puts(FuzzDist.Spec.to_toml(FuzzDist.Spec.build!(MyApp.RegisterTest, [workload: :register, \
          cluster: [connect: false], nemesis: [capture: false, interval_s: 3], recovery_check: false])))",
     );
     for line in ["connect = false", "capture = false", "recovery_check = false"] {
