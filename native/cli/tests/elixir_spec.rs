@@ -123,7 +123,7 @@ const SAYING_NOTHING: &[&str] = &[
     "roles: []",
     "cluster: []",
     "cluster: [env: []]",
-    "cluster: [env: %{}, ports: [], code_paths: [], carrier: []]",
+    "cluster: [env: %{}, ports: [], code_paths: []]",
     "client: []",
     "client: [options: []]",
     "client_options: []",
