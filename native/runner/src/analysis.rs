@@ -255,7 +255,15 @@ fn recovery_guard(spec: &Spec, history: &History) -> Option<CheckResult> {
     let checker = CheckerSpec { name: name.into(), options: options.into_iter().collect() };
     // A checker of ours with options of ours: should it not be built, that is told as for any other.
     let mut result = check_all(history, &[checker], &Budget::default());
-    result.parts.pop()
+    // Where every node was struck by something that nothing heals, there is none to judge.
+    result.parts.pop().filter(|result| !are_all_excepted(spec, result))
+}
+
+fn are_all_excepted(spec: &Spec, recovery: &CheckResult) -> bool {
+    let excepted = recovery.details.get("excepted-nodes").and_then(|nodes| nodes.as_array());
+    let is_excepted =
+        |node: &String| excepted.is_some_and(|nodes| nodes.iter().any(|one| *one == **node));
+    recovery.verdict == Verdict::Unknown && spec.nodes.names().iter().all(is_excepted)
 }
 
 /// What the spec says about a run; the rest is as in a run that never began.

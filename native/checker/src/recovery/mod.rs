@@ -486,7 +486,8 @@ impl Findings {
                 (Verdict::Unknown, text)
             }
             None if self.recovered == 0 => {
-                (Verdict::Unknown, "no operation ever succeeded".to_owned())
+                let text = "no operation ever succeeded on a node that is judged";
+                (Verdict::Unknown, text.to_owned())
             }
             None if self.heal.is_none() => {
                 (Verdict::Valid, "everything still answered at the end".to_owned())
