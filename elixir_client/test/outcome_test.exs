@@ -45,6 +45,20 @@ defmodule FuzzDist.OutcomeTest do
       assert at =~ ~r"^test/outcome_test.exs:\d+: "
     end
 
+    # A module that was loaded from a file, as those of a user's project are.
+    folder =
+      Path.join(System.tmp_dir!(), "fuzz_dist-outcome-#{System.unique_integer([:positive])}")
+
+    File.mkdir_p!(folder)
+    on_exit(fn -> File.rm_rf!(folder) end)
+    code = "defmodule FromAFile do\n  def boom(x), do: raise(x)\nend"
+    [{module, binary}] = Code.compile_string(code, "lib/from_a_file.ex")
+    path = folder |> Path.join("#{module}.beam") |> String.to_charlist()
+    {:module, ^module} = :code.load_binary(module, path, binary)
+
+    assert {:exception, "RuntimeError", "boom", "lib/from_a_file.ex:2: FromAFile.boom/1"} =
+             with_place(fn -> apply(module, :boom, ["boom"]) end)
+
     # An exit has no place: it says which call failed.
     assert {:noproc, "GenServer.call :nobody"} = with_place(fn -> GenServer.call(:nobody, 1) end)
   end

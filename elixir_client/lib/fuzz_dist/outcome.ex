@@ -106,15 +106,17 @@ defmodule FuzzDist.Outcome do
 
   defp of_a_library?(path) when is_list(path) and path != [] do
     own = :code.which(__MODULE__) |> Path.dirname() |> String.to_charlist()
-    libraries = [own, :code.lib_dir() | List.wrap(elixir_lib())]
-    Enum.any?(libraries, &List.starts_with?(path, &1))
+    Enum.any?([own, :code.lib_dir(), elixir_lib()], &List.starts_with?(path, &1))
   end
 
   defp of_a_library?(_built_in_or_in_memory), do: false
 
+  # The folder with the libraries of Elixir; without one, the folder of Erlang's.
   defp elixir_lib do
-    with path when is_list(path) <- :code.lib_dir(:elixir),
-         do: path |> Path.dirname() |> to_charlist()
+    case :code.lib_dir(:elixir) do
+      {:error, _} -> :code.lib_dir()
+      path -> path |> Path.dirname() |> String.to_charlist()
+    end
   end
 
   defp place({module, function, arity, location}) do
